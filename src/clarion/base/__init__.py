@@ -1,0 +1,4 @@
+"""Values every layer shares: addresses, range sets, errors, limits, and the ports that edge implements.
+
+Pure.
+"""

@@ -1,0 +1,4 @@
+"""The command line.
+
+Each command imports what it needs when it runs, so that help and validation start fast.
+"""

@@ -1,0 +1,1 @@
+"""The decision library: snapshot in, plan with reasons out. No clock, no I/O, no logging."""

@@ -1,0 +1,1 @@
+"""Nodes, routers and clients in network namespaces, with real routing daemons."""
