@@ -1,4 +1,1 @@
-"""Values every layer shares: addresses, range sets, errors, limits, and the ports that edge implements.
-
-Pure.
-"""
+"""Values every layer shares: addresses, range sets, errors, limits and durations. Pure."""

@@ -1,4 +1,1 @@
-"""The running programs: composition of decisions, machines and edge.
-
-No decision is made here.
-"""
+"""The running programs: composition of decisions, machines and edge. No decision is made here."""

@@ -1,4 +1,1 @@
-"""The only code of the product that touches the world: sockets, netlink, HTTP, files, clocks, processes..
-
-
-"""
+"""The only code of the product that touches the world: sockets, HTTP, files, clocks."""
