@@ -1,0 +1,47 @@
+"""Annotation and label keys, and which of two twin annotations counts."""
+
+from typing import Final
+
+from clarion.model.core import Service
+
+PREFIX: Final = "metallb.io/"
+DEPRECATED_PREFIX: Final = "metallb.universe.tf/"
+
+# Annotations on services.
+ADDRESS_POOL: Final = "metallb.io/address-pool"
+LOAD_BALANCER_IPS: Final = "metallb.io/loadBalancerIPs"
+ALLOW_SHARED_IP: Final = "metallb.io/allow-shared-ip"
+IP_ALLOCATED_FROM_POOL: Final = "metallb.io/ip-allocated-from-pool"
+
+# Labels on the status objects, and on services' and slices' objects of the cluster.
+LABEL_NODE: Final = "metallb.io/node"
+LABEL_SERVICE_NAME: Final = "metallb.io/service-name"
+LABEL_SERVICE_NAMESPACE: Final = "metallb.io/service-namespace"
+LABEL_COMPONENT_TYPE: Final = "metallb.io/component-type"
+LABEL_NODE_NAME: Final = "metallb.io/node-name"
+LABEL_SLICE_SERVICE: Final = "kubernetes.io/service-name"
+LABEL_EXCLUDE_BALANCERS: Final = "node.kubernetes.io/exclude-from-external-load-balancers"
+LABEL_HOSTNAME: Final = "kubernetes.io/hostname"
+
+# Where what an older version cannot hold is kept while an object is seen in that version.
+CONVERSION_DATA: Final = "clarion.metallb.io/conversion-data"
+
+
+def deprecated_twin(key: str) -> str:
+    """Give the old spelling of a service annotation."""
+    return DEPRECATED_PREFIX + key.removeprefix(PREFIX)
+
+
+def service_annotation(service: Service, key: str) -> str | None:
+    """Value of a service annotation under its new or its deprecated key, None if absent.
+
+    The new key wins whenever it is present, even when it is empty.
+    """
+    annotations = service.metadata.annotations
+    value = annotations.get(key)
+    return annotations.get(deprecated_twin(key)) if value is None else value
+
+
+def deprecated_annotations(service: Service) -> tuple[str, ...]:
+    """The deprecated keys that a service carries, sorted."""
+    return tuple(sorted(k for k in service.metadata.annotations if k.startswith(DEPRECATED_PREFIX)))
