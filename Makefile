@@ -1,0 +1,47 @@
+# Two commands for newcomers: `make run` shows Clarion with real routers, `make test` proves it.
+SHELL := /bin/sh
+BIN := .venv/bin
+export PYTHONDONTWRITEBYTECODE :=
+PYTHON_PATHS := src tests benchmarks
+
+.PHONY: help setup run test check fmt bench lock clean
+
+help:
+	@echo "make run    lab with real routers: addresses announced by L2 and BGP, verified (root)"
+	@echo "make test   the whole gate: format, lint, types, imports, unit, property, API and lab tests"
+	@echo "make check  the fast part: format, lint, types, import contracts, tidy rules"
+	@echo "make bench  figures and ratios        make fmt    repair format"
+	@echo "make setup  only prepare              make clean  remove what the above made here"
+
+setup:
+	@tools/setup
+
+run: setup
+	@$(BIN)/clarion lab demo
+
+check: setup
+	$(BIN)/ruff format --check --quiet $(PYTHON_PATHS)
+	$(BIN)/ruff check --quiet $(PYTHON_PATHS)
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache > .cache/imports.txt || { cat .cache/imports.txt; exit 1; }
+	$(BIN)/python -m pytest -q tests/tidy
+
+test: setup check
+	$(BIN)/python -m pytest tests/tidy tests/unit tests/property tests/exhaustive tests/api tests/lab
+
+fmt: setup
+	$(BIN)/ruff check --quiet --fix $(PYTHON_PATHS) || true
+	$(BIN)/ruff format $(PYTHON_PATHS)
+
+bench: setup
+	@for bench in benchmarks/bench_*.py; do echo "== $$bench"; $(BIN)/python $$bench || exit 1; done
+
+lock: setup
+	$(BIN)/uv pip compile --upgrade --exclude-newer "7 days" --generate-hashes --no-emit-index-url \
+	  --no-header --no-annotate --quiet requirements.in -o requirements.lock
+	$(BIN)/uv pip compile --upgrade --exclude-newer "7 days" --generate-hashes --no-emit-index-url \
+	  --no-header --no-annotate --quiet requirements-dev.in -o requirements-dev.lock
+
+clean:
+	rm -rf .venv .cache .hypothesis build dist
+	find src tests benchmarks -name __pycache__ -type d -exec rm -rf {} +
