@@ -45,3 +45,9 @@ assert API_OBJECT_BYTES < API_BODY_BYTES
 # A watcher that read one page of the log must have room for what happened meanwhile.
 assert API_WATCH_CATCH_UP_EVENTS < API_WATCH_QUEUE_EVENTS
 assert API_BOOKMARK_SECONDS < API_WATCH_SECONDS
+
+# Children of `clarion run`: how long one may take to stop, and the pause before it is started again.
+CHILD_STOP_SECONDS = 10.0
+CHILD_RESTART_FIRST_SECONDS = 0.5
+CHILD_RESTART_MAX_SECONDS = 30.0
+CHILD_STABLE_SECONDS = 60.0

@@ -56,7 +56,7 @@ class LazyGroup(click.Group):
         "auto_envvar_prefix": "CLARION",
         "max_content_width": 110,
     },
-    epilog="Exit codes: 0 done, 1 refused or failed, 2 plan --against shows changes, 64 wrong usage.",
+    epilog="Exit codes: 0 done, 1 refused or failed, 2 changes in a plan, 64 wrong usage.",
 )
 @click.version_option(__version__, prog_name="clarion")
 def cli() -> None:
