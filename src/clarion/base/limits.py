@@ -46,7 +46,7 @@ assert API_OBJECT_BYTES < API_BODY_BYTES
 assert API_WATCH_CATCH_UP_EVENTS < API_WATCH_QUEUE_EVENTS
 assert API_BOOKMARK_SECONDS < API_WATCH_SECONDS
 
-# Children of `clarion run`: how long one may take to stop, and the pause before it is started again.
+# Children of `clarion run`: time to stop, and the pause before one is started again.
 CHILD_STOP_SECONDS = 10.0
 CHILD_RESTART_FIRST_SECONDS = 0.5
 CHILD_RESTART_MAX_SECONDS = 30.0

@@ -1,8 +1,8 @@
-"""Child processes that belong together: started in order, restarted when they die, stopped in reverse.
+"""Child processes that belong together: kept running, and stopped in the reverse of their order.
 
-A child shares the terminal's process group but ignores its interrupt, so that Ctrl-C reaches only the
-supervisor and the children stop in order: first what announces, last what stores. If the supervisor
-itself is killed, the kernel sends each child SIGTERM.
+A child shares the terminal's process group but ignores its interrupt, so that Ctrl-C reaches only
+the supervisor and the children stop in order: first what announces, last what stores. If the
+supervisor itself is killed, the kernel sends each child SIGTERM.
 """
 
 import asyncio
