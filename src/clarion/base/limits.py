@@ -51,3 +51,37 @@ CHILD_STOP_SECONDS = 10.0
 CHILD_RESTART_FIRST_SECONDS = 0.5
 CHILD_RESTART_MAX_SECONDS = 30.0
 CHILD_STABLE_SECONDS = 60.0
+
+# Layer 2 announcements. A burst is ROUNDS rounds, INTERVAL apart: 0, 1.1, 2.2, 3.3 and 4.4 s after
+# the take-over. Then one round per REFRESH, each address within +-SPREAD of that period.
+L2_BURST_ROUNDS = 5
+L2_BURST_INTERVAL_SECONDS = 1.1
+L2_REFRESH_SECONDS = 60.0
+L2_REFRESH_SPREAD = 0.1
+# What the unsolicited frames of one node may add to a segment.
+L2_FRAMES_PER_SECOND = 5000.0
+L2_FRAMES_AT_ONCE = 500
+# Frames read from one socket before the others have their turn, and the queue that the kernel keeps.
+L2_RECEIVE_BATCH_FRAMES = 64
+L2_RECEIVE_QUEUE_BYTES = 1 << 20
+# A Linux socket can join a few hundred groups (net.core.optmem_max); each interface may use so many.
+L2_GROUP_SOCKETS_MAX = 64
+L2_EXCLUDE_PATTERNS_MAX = 256
+
+# The pipe between the speaker and its pulse process.
+IPC_MESSAGE_BYTES_MAX = 4 << 20
+IPC_UNSENT_BYTES_MAX = 16 << 20
+PULSE_ADDRESSES_PER_MESSAGE = 4096
+PULSE_NOTICES_MAX = 256
+PULSE_COUNTS_SECONDS = 1.0
+# Without an echo to so many heartbeats in a row the pulse process hangs, and is replaced.
+PULSE_UNANSWERED_HEARTBEATS_MAX = 6
+PULSE_STOP_SECONDS = 2.0
+PULSE_RESTART_SECONDS_MIN = 0.1
+PULSE_RESTART_SECONDS_MAX = 5.0
+
+# The last heartbeat of a stuck speaker may be one renewal younger than its last renewal; the pulse
+# process must be silent when the others see the lease end all the same.
+assert SPEAKER_LEASE_RENEW_SECONDS + PULSE_ORPHAN_SECONDS <= SPEAKER_LEASE_DURATION_SECONDS
+assert PULSE_HEARTBEAT_SECONDS * PULSE_UNANSWERED_HEARTBEATS_MAX >= PULSE_ORPHAN_SECONDS
+assert IPC_MESSAGE_BYTES_MAX < IPC_UNSENT_BYTES_MAX
