@@ -76,6 +76,7 @@ PULSE_NOTICES_MAX = 256
 PULSE_COUNTS_SECONDS = 1.0
 # Without an echo to so many heartbeats in a row the pulse process hangs, and is replaced.
 PULSE_UNANSWERED_HEARTBEATS_MAX = 6
+PULSE_START_SECONDS = 30.0
 PULSE_STOP_SECONDS = 2.0
 PULSE_RESTART_SECONDS_MIN = 0.1
 PULSE_RESTART_SECONDS_MAX = 5.0
@@ -85,3 +86,34 @@ PULSE_RESTART_SECONDS_MAX = 5.0
 assert SPEAKER_LEASE_RENEW_SECONDS + PULSE_ORPHAN_SECONDS <= SPEAKER_LEASE_DURATION_SECONDS
 assert PULSE_HEARTBEAT_SECONDS * PULSE_UNANSWERED_HEARTBEATS_MAX >= PULSE_ORPHAN_SECONDS
 assert IPC_MESSAGE_BYTES_MAX < IPC_UNSENT_BYTES_MAX
+
+# BGP. The longest message without extended messages (RFC 4271 §4.1), and the longest shutdown
+# communication (RFC 9003 §2).
+BGP_MESSAGE_BYTES = 4096
+BGP_COMMUNICATION_BYTES = 255
+# Hold time of a session unless configured, and the wait for the peer's OPEN (RFC 4271 §10, §8.2.2).
+BGP_HOLD_SECONDS = 90.0
+BGP_OPEN_HOLD_SECONDS = 60.0
+# One attempt to connect; the wait before the next one doubles from MIN to MAX; an Established
+# session that lived for STABLE starts again from MIN.
+BGP_CONNECT_SECONDS = 10.0
+BGP_RECONNECT_SECONDS_MIN = 1.0
+BGP_RECONNECT_SECONDS_MAX = 30.0
+BGP_STABLE_SECONDS = 10.0
+# A peer that takes no byte for so long, or twice the hold time, is given up (RFC 9687 §3.2).
+BGP_SEND_HOLD_SECONDS_MIN = 480.0
+# What is read or encoded in one turn, so that a busy peer delays nobody else. Bytes that a slow
+# peer has not taken stay at one chunk; the rest is state that later changes replace.
+BGP_CHUNK_BYTES = 32 << 10
+# How long the last words (a NOTIFICATION) may take to leave before the connection is cut.
+BGP_LINGER_SECONDS = 1.0
+# Prefixes of a peer that are told apart while counting; more are only known to be more.
+BGP_INBOUND_PREFIXES_COUNTED = 10_000
+# Connections that the kernel holds until they are accepted.
+BGP_LISTEN_BACKLOG = 128
+# Seconds between attempts to bind the listener.
+BGP_LISTEN_RETRY_SECONDS = 10.0
+
+assert BGP_RECONNECT_SECONDS_MIN < BGP_RECONNECT_SECONDS_MAX
+# A turn holds at least one message of every kind.
+assert BGP_CHUNK_BYTES >= 2 * BGP_MESSAGE_BYTES

@@ -1,0 +1,167 @@
+"""What the speaker's main process and its pulse process say to each other.
+
+Main owns the table of announced addresses and sends what changed; a new pulse process starts with
+an empty table and is sent all of it. Pulse reports what it sees of interfaces, what it counted, and
+what went wrong. Addresses travel as network-order bytes: MessagePack has no 128-bit integers.
+"""
+
+from enum import IntEnum, StrEnum
+
+import msgspec
+
+from clarion.base.limits import L2_FRAMES_PER_SECOND, L2_REFRESH_SECONDS
+from clarion.proto.l2.interfaces import Obstacle
+
+
+class PulseExit(IntEnum):
+    """Exit codes of the pulse process."""
+
+    STOPPED = 0
+    ORPHANED = 75
+    """The parent was dead or silent for longer than PULSE_ORPHAN_SECONDS."""
+
+
+class Configure(msgspec.Struct, frozen=True, tag="configure"):
+    """Main: settings; the first message, and again when they change.
+
+    Attributes:
+        excluded: Regular expressions of interface names that must not be used.
+        refresh_seconds: Period of the unsolicited announcements after the burst.
+        frames_per_second: Budget of all unsolicited frames together.
+    """
+
+    excluded: tuple[str, ...] = ()
+    refresh_seconds: float = L2_REFRESH_SECONDS
+    frames_per_second: float = L2_FRAMES_PER_SECOND
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """One announced address; `interfaces` None means every usable one."""
+
+    address: bytes
+    interfaces: frozenset[str] | None
+
+
+class ChangeTable(msgspec.Struct, frozen=True, tag="change"):
+    """Main: withdraw these addresses, then announce those (new ones, or with other interfaces)."""
+
+    generation: int
+    announce: tuple[Entry, ...] = ()
+    withdraw: tuple[bytes, ...] = ()
+
+
+class Heartbeat(msgspec.Struct, frozen=True, tag="heartbeat"):
+    """Main: I live. Pulse sends it back."""
+
+    sequence: int
+
+
+class Stop(msgspec.Struct, frozen=True, tag="stop"):
+    """Main: stop answering and exit."""
+
+
+ToPulse = Configure | ChangeTable | Heartbeat | Stop
+
+
+class InterfaceState(msgspec.Struct, frozen=True):
+    """One interface as pulse uses it.
+
+    Attributes:
+        index: Kernel index.
+        name: Name at present.
+        mac: Hardware address.
+        up: Switched on.
+        carrier: The cable's other end is there.
+        arp: What prevents announcing IPv4 addresses on it, None if nothing does.
+        ndp: What prevents announcing IPv6 addresses on it, None if nothing does.
+    """
+
+    index: int
+    name: str
+    mac: bytes
+    up: bool
+    carrier: bool
+    arp: Obstacle | None
+    ndp: Obstacle | None
+
+    def announces(self, version: int) -> bool:
+        """Whether addresses of this IP version are announced on it."""
+        return (self.arp if version == 4 else self.ndp) is None
+
+
+class Interfaces(msgspec.Struct, frozen=True, tag="interfaces"):
+    """Pulse: every interface; sent once at the start and on each change."""
+
+    interfaces: tuple[InterfaceState, ...]
+
+
+class Counts(msgspec.Struct, frozen=True):
+    """What happened for one address since the process started.
+
+    Attributes:
+        requests: Requests and solicitations received for it.
+        responses: Answers sent.
+        gratuitous: Unsolicited frames sent.
+        conflicts: Frames of another station that claim it (RFC 5227 §2.4).
+    """
+
+    requests: int = 0
+    responses: int = 0
+    gratuitous: int = 0
+    conflicts: int = 0
+
+
+class AddressCounts(msgspec.Struct, frozen=True):
+    """The counts of one address."""
+
+    address: bytes
+    counts: Counts
+
+
+class CountsReport(msgspec.Struct, frozen=True, tag="counts"):
+    """Pulse: the addresses whose counts changed, with the new values."""
+
+    changed: tuple[AddressCounts, ...]
+
+
+class NoticeCode(StrEnum):
+    """Kinds of notice."""
+
+    NO_INTERFACE = "noInterface"
+    SOCKET_FAILED = "socketFailed"
+    SEND_FAILED = "sendFailed"
+    GROUP_FAILED = "groupFailed"
+    BAD_SETTINGS = "badSettings"
+    NETLINK_RESTARTED = "netlinkRestarted"
+    CONFLICT = "conflict"
+
+
+class Notice(msgspec.Struct, frozen=True, tag="notice"):
+    """Pulse: something that a user or a maintainer should hear of; sent when it begins.
+
+    Attributes:
+        code: Kind.
+        message: In words, complete without the other fields.
+        interface: Interface concerned, if one is.
+        address: Address concerned in text form, if one is.
+    """
+
+    code: NoticeCode
+    message: str
+    interface: str | None = None
+    address: str | None = None
+
+
+class Echo(msgspec.Struct, frozen=True, tag="echo"):
+    """Pulse: answer to a heartbeat."""
+
+    sequence: int
+
+
+class Applied(msgspec.Struct, frozen=True, tag="applied"):
+    """Pulse: the change with this generation is in force, its first frames are queued or sent."""
+
+    generation: int
+
+
+FromPulse = Interfaces | CountsReport | Notice | Echo | Applied
