@@ -117,3 +117,41 @@ BGP_LISTEN_RETRY_SECONDS = 10.0
 assert BGP_RECONNECT_SECONDS_MIN < BGP_RECONNECT_SECONDS_MAX
 # A turn holds at least one message of every kind.
 assert BGP_CHUNK_BYTES >= 2 * BGP_MESSAGE_BYTES
+
+# Talking to the Kubernetes API. One request and one page, a connection attempt, and the silence
+# after which a connection is dead (keepalive probes, then TCP_USER_TIMEOUT).
+KUBE_REQUEST_SECONDS = 30.0
+KUBE_CONNECT_SECONDS = 10.0
+KUBE_KEEPALIVE_IDLE_SECONDS = 15
+KUBE_KEEPALIVE_INTERVAL_SECONDS = 5
+KUBE_KEEPALIVE_PROBES = 3
+KUBE_DEAD_PEER_SECONDS = 30
+# Objects per page of a list, and how many are decoded before the loop has its turn.
+KUBE_PAGE_ITEMS = 500
+KUBE_DECODE_ITEMS = 100
+# etcd takes objects of 1.5 MiB; as JSON with its escapes one may be several times that.
+KUBE_WATCH_LINE_BYTES = 16 << 20
+KUBE_ERROR_BODY_BYTES = 64 << 10
+# Credentials: how old a token read from a file may be, and how long an exec plugin may take.
+KUBE_TOKEN_REREAD_SECONDS = 60.0
+KUBE_EXEC_PLUGIN_SECONDS = 60.0
+# Events: waiting to be written, remembered for counting repeats, the window within which a repeat
+# is counted, and per object a bucket of so many at once and one more each so many seconds.
+EVENT_QUEUE_MAX = 1000
+EVENT_MEMORY_MAX = 4096
+EVENT_WINDOW_SECONDS = 600.0
+EVENT_BURST = 25
+EVENT_REFILL_SECONDS = 300.0
+EVENT_MESSAGE_BYTES = 1024
+# Leader election of the controller (as client-go by default).
+LEADER_LEASE_SECONDS = 15.0
+LEADER_RENEW_SECONDS = 10.0
+LEADER_RETRY_SECONDS = 2.0
+
+# A dead connection is noticed before its request is given up as too slow.
+assert KUBE_CONNECT_SECONDS < KUBE_REQUEST_SECONDS
+assert (
+    KUBE_KEEPALIVE_IDLE_SECONDS + KUBE_KEEPALIVE_INTERVAL_SECONDS * KUBE_KEEPALIVE_PROBES
+    <= KUBE_DEAD_PEER_SECONDS
+)
+assert LEADER_RETRY_SECONDS < LEADER_RENEW_SECONDS < LEADER_LEASE_SECONDS
