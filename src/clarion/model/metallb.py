@@ -10,7 +10,6 @@ from clarion.model.meta import (
     Condition,
     KubeObject,
     LabelSelector,
-    LabelSelectorRequirement,
     Model,
     always,
 )
@@ -152,11 +151,19 @@ class BGPPeer(KubeObject, frozen=True, kw_only=True, gc=False):
     status: EmptyStatus | None = None
 
 
+class NodeSelectorRequirementV1Beta1(Model, frozen=True, kw_only=True, gc=False):
+    """One expression of a node selector of v1beta1, which needs at least one value."""
+
+    key: str = ""
+    operator: str = ""
+    values: tuple[str, ...] = ()
+
+
 class NodeSelectorV1Beta1(Model, frozen=True, kw_only=True, gc=False):
-    """The node selector of v1beta1, whose expressions need at least one value."""
+    """The node selector of v1beta1."""
 
     match_labels: dict[str, str] = msgspec.field(default_factory=dict)
-    match_expressions: tuple[LabelSelectorRequirement, ...] = ()
+    match_expressions: tuple[NodeSelectorRequirementV1Beta1, ...] = ()
 
 
 class BGPPeerSpecV1Beta1(Model, frozen=True, kw_only=True, gc=False):
