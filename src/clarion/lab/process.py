@@ -4,16 +4,20 @@ A pid alone may be another one's tomorrow; pid and start time (ticks since boot)
 """
 
 import os
+import select
 import signal
 import subprocess
-import time
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 from clarion.base.errors import ClarionError
+from clarion.edge.clock import SystemClock
 
 T = TypeVar("T")
+KILL_SECONDS = 5.0
+CLOCK = SystemClock()
 
 
 class LabError(ClarionError):
@@ -34,16 +38,22 @@ def start_ticks(pid: int) -> int | None:
 
 def end_pid(pid: int, ticks: int, *, grace: float = 3.0) -> None:
     """End the process with this pid and start time: SIGTERM, and SIGKILL after `grace` seconds."""
-    for number, patience in ((signal.SIGTERM, grace), (signal.SIGKILL, 5.0)):
+    try:
+        handle = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        # The handle is taken before the look at the start time, so the pid cannot change hands now.
         if start_ticks(pid) != ticks:
             return
-        try:
-            os.kill(pid, number)
-        except ProcessLookupError:
-            return
-        deadline = time.monotonic() + patience
-        while start_ticks(pid) == ticks and time.monotonic() < deadline:
-            time.sleep(0.01)
+        signal.pidfd_send_signal(handle, signal.SIGTERM)
+        if not select.select([handle], [], [], grace)[0]:
+            signal.pidfd_send_signal(handle, signal.SIGKILL)
+            select.select([handle], [], [], KILL_SECONDS)
+    except ProcessLookupError:
+        return
+    finally:
+        os.close(handle)
 
 
 def run(
@@ -161,6 +171,11 @@ class Process:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
 
 
+def pause(seconds: float) -> None:
+    """Let time pass between two looks at something that has no event to wait for."""
+    threading.Event().wait(seconds)
+
+
 def wait_until(
     probe: Callable[[], T | None],
     timeout: float,
@@ -174,7 +189,7 @@ def wait_until(
     A probe may also raise AssertionError or LabError for "not yet". On time-out the message says
     what was awaited, how often it was asked, and what was seen last (`seen()` when given).
     """
-    deadline = time.monotonic() + timeout
+    deadline = CLOCK.monotonic() + timeout
     asked = 0
     while True:
         asked += 1
@@ -187,8 +202,8 @@ def wait_until(
             if value:
                 return value
             last = value
-        if time.monotonic() >= deadline:
+        if CLOCK.monotonic() >= deadline:
             break
-        time.sleep(interval)
+        pause(interval)
     shown = str(last) if seen is None else str(seen())
     raise LabError(f"not within {timeout:g} s ({asked} looks): {what}; seen last: {shown[-4000:]}")
