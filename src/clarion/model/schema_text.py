@@ -31,6 +31,22 @@ def cel(expression: str, message: str) -> dict[str, str]:
     return {"rule": expression, "message": message}
 
 
+SET_ONCE_RULE = cel("self == oldSelf", "cannot change once it is set")
+AGGREGATION_RULE = cel(
+    "!has(self.serviceSelectors) || size(self.serviceSelectors) == 0 || "
+    "((!has(self.aggregationLength) || self.aggregationLength == 32) && "
+    "(!has(self.aggregationLengthV6) || self.aggregationLengthV6 == 128))",
+    "serviceSelectors need aggregationLength 32 and aggregationLengthV6 128: an aggregate may hold "
+    "addresses of other services",
+)
+CONNECT_RANGE_RULE = cel(
+    "duration(self).getSeconds() >= 1 && duration(self).getSeconds() <= 65535",
+    "must be a duration between 1s and 65535s",
+)
+CONNECT_WHOLE_RULE = cel(
+    "duration(self).getMilliseconds() % 1000 == 0", "must be a whole number of seconds"
+)
+
 _ATOMIC_MAP: Keywords = {"x_kubernetes_map_type": "atomic"}
 _ATOMIC_LIST: Keywords = {"x_kubernetes_list_type": "atomic"}
 _INT32: Keywords = {"format": "int32"}
@@ -63,21 +79,6 @@ _NO_SPEC = rule("Empty: nothing can be asked for; the object only reports.")
 _STATUS_NODE = rule("Node that announces.", **_SET_ONCE)
 _STATUS_SERVICE = rule("Name of the announced service.", **_SET_ONCE)
 _STATUS_NAMESPACE = rule("Namespace of the announced service.", **_SET_ONCE)
-
-_AGGREGATION_RULE = cel(
-    "!has(self.serviceSelectors) || size(self.serviceSelectors) == 0 || "
-    "((!has(self.aggregationLength) || self.aggregationLength == 32) && "
-    "(!has(self.aggregationLengthV6) || self.aggregationLengthV6 == 128))",
-    "serviceSelectors need aggregationLength 32 and aggregationLengthV6 128: an aggregate may hold "
-    "addresses of other services",
-)
-_CONNECT_RULES = [
-    cel(
-        "duration(self).getSeconds() >= 1 && duration(self).getSeconds() <= 65535",
-        "must be between 1s and 65535s",
-    ),
-    cel("duration(self).getMilliseconds() % 1000 == 0", "must be a whole number of seconds"),
-]
 
 _PEER_COMMON = {
     "myASN": rule("AS number of the local end of the session.", required=True, **_ASN),
@@ -134,7 +135,7 @@ METALLB: dict[str, dict[str, Rule]] = {
     },
     "BGPAdvertisement": {
         "spec": rule(
-            "What is announced, to whom and how.", x_kubernetes_validations=[_AGGREGATION_RULE]
+            "What is announced, to whom and how.", x_kubernetes_validations=[AGGREGATION_RULE]
         ),
         "status": _NO_STATUS,
     },
@@ -220,7 +221,7 @@ METALLB: dict[str, dict[str, Rule]] = {
         ),
         "connectTime": rule(
             "Time between attempts to connect, as a duration in whole seconds, 1s to 65535s.",
-            x_kubernetes_validations=_CONNECT_RULES,
+            x_kubernetes_validations=[CONNECT_RANGE_RULE, CONNECT_WHOLE_RULE],
         ),
         "passwordSecret": rule(
             "Secret of type kubernetes.io/basic-auth whose key password holds the password of the "
