@@ -155,3 +155,6 @@ assert (
     <= KUBE_DEAD_PEER_SECONDS
 )
 assert LEADER_RETRY_SECONDS < LEADER_RENEW_SECONDS < LEADER_LEASE_SECONDS
+
+# Deciding: communities that one advertisement may list, as in MetalLB.
+COMMUNITIES_PER_ADVERTISEMENT_MAX = 63
