@@ -1,0 +1,493 @@
+"""A thin client of the Kubernetes API: typed objects in and out, typed errors, no hidden loops.
+
+The client makes one request per call (two when a token has to be renewed) and never retries:
+who called knows whether trying again is safe. Bodies of lists and lines of watches are handed on
+as bytes; the reflector decodes them by slices.
+"""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from enum import StrEnum
+from functools import cache
+from types import TracebackType
+from typing import Any, Final, Self, TypeAlias, TypeVar
+from urllib.parse import quote
+
+import aiohttp
+import msgspec
+
+from clarion import __version__
+from clarion.base import limits
+from clarion.base.errors import ClarionError, DecodeError
+from clarion.edge.kubeconfig import Identity, KubeConfig
+from clarion.model.kinds import Kind, kind_of
+from clarion.model.meta import KubeObject, ObjectKey
+from clarion.proto.kube.wire import Status, StatusCause, decode_page, decode_status
+
+O = TypeVar("O", bound=KubeObject)  # noqa: E741 - an object
+
+
+# --- errors ---------------------------------------------------------------------------------
+
+
+class ApiError(ClarionError):
+    """The API server refused a request, or (status 0) gave no answer.
+
+    Attributes:
+        status: The HTTP status.
+        reason: The one-word reason of the Status object, such as `Invalid`.
+        causes: What is wrong with which field, where the server says so.
+        retry_after: Seconds the server asks to wait; 0 when it does not.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        reason: str,
+        message: str,
+        causes: tuple[StatusCause, ...] = (),
+        retry_after: float = 0.0,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.reason = reason
+        self.causes = causes
+        self.retry_after = retry_after
+
+
+class UnreachableError(ApiError):
+    """No answer: connection refused or cut, TLS failed, or too slow."""
+
+
+class UnauthorizedError(ApiError):
+    """401: the server does not know us, even with renewed credentials."""
+
+
+class ForbiddenError(ApiError):
+    """403: we may not do this."""
+
+
+class NotFoundError(ApiError):
+    """404: no such object, or no such kind."""
+
+
+class ConflictError(ApiError):
+    """409: somebody else changed the object since it was read."""
+
+
+class AlreadyExistsError(ApiError):
+    """409: an object of this name exists."""
+
+
+class GoneError(ApiError):
+    """410: the version or token asked for is compacted."""
+
+
+class InvalidError(ApiError):
+    """422: the server refuses the content; `causes` says what of it."""
+
+
+class TooManyRequestsError(ApiError):
+    """429: the server asks to wait `retry_after` seconds."""
+
+
+_BY_STATUS: Final[dict[int, type[ApiError]]] = {
+    0: UnreachableError,
+    401: UnauthorizedError,
+    403: ForbiddenError,
+    404: NotFoundError,
+    409: ConflictError,
+    410: GoneError,
+    422: InvalidError,
+    429: TooManyRequestsError,
+}
+
+
+def _error_from(status: int, body: bytes, headers: Mapping[str, str], what: str) -> ApiError:
+    answer = decode_status(body)
+    if answer is None:
+        text = body[:200].decode(errors="replace").strip()
+        answer = Status(message=f"HTTP {status}: {text}")
+    header = headers.get("Retry-After", "")
+    wait = max(answer.retry_after, float(header) if header.isdigit() else 0.0)
+    kind = _BY_STATUS.get(status, ApiError)
+    if answer.reason == "AlreadyExists":
+        kind = AlreadyExistsError
+    return kind(status, answer.reason, f"{what}: {answer.message}", answer.causes, wait)
+
+
+# --- decoding -------------------------------------------------------------------------------
+
+
+def _without_nulls(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _without_nulls(item) for name, item in value.items() if item is not None}
+    if isinstance(value, list):
+        return [_without_nulls(item) for item in value]
+    return value
+
+
+Decoder: TypeAlias = Callable[[bytes | msgspec.Raw], O]
+
+
+@cache
+def decoder_for(struct: type[O]) -> Decoder[O]:
+    """A function that reads objects of this struct and raises `DecodeError` when it cannot.
+
+    Kubernetes writes an empty list of some old types as null, and null means absent everywhere:
+    an object that does not decode as it stands is tried once more without its nulls.
+    """
+    decoder = msgspec.json.Decoder(struct)
+
+    def decode(raw: bytes | msgspec.Raw) -> O:
+        try:
+            return decoder.decode(raw)
+        except msgspec.ValidationError as first:
+            try:
+                return msgspec.convert(_without_nulls(msgspec.json.decode(raw)), struct)
+            except msgspec.MsgspecError:
+                raise DecodeError(str(first)) from first
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise DecodeError(str(error)) from error
+
+    return decode
+
+
+# --- requests -------------------------------------------------------------------------------
+
+
+class PatchType(StrEnum):
+    """How a patch is written; the values are its content types."""
+
+    JSON = "application/json-patch+json"
+    MERGE = "application/merge-patch+json"
+    STRATEGIC = "application/strategic-merge-patch+json"
+    APPLY = "application/apply-patch+yaml"  # JSON is YAML
+
+
+class Selection(msgspec.Struct, frozen=True):
+    """Which objects of a kind: one namespace or all, and selectors as kubectl writes them."""
+
+    namespace: str = ""
+    labels: str = ""
+    fields: str = ""
+
+    def query(self) -> dict[str, str]:
+        """The selectors as query parameters."""
+        named = {"labelSelector": self.labels, "fieldSelector": self.fields}
+        return {name: value for name, value in named.items() if value}
+
+
+EVERYTHING: Final = Selection()
+
+
+def path_of(kind: Kind, namespace: str = "", name: str = "", subresource: str = "") -> str:
+    """The path of a collection, an object, or a part of an object."""
+    parts = ["/apis", kind.group, kind.version] if kind.group else ["/api", kind.version]
+    if namespace and kind.namespaced:
+        parts += ["namespaces", quote(namespace, safe="")]
+    parts.append(kind.plural)
+    if name:
+        parts.append(quote(name, safe=""))
+    if subresource:
+        parts.append(subresource)
+    return "/".join(parts)
+
+
+def _open_socket(info: Any) -> socket.socket:
+    """A TCP socket on which a silent peer is noticed: watches may be quiet for minutes."""
+    family, kind, protocol, _, _ = info
+    sock = socket.socket(family, kind, protocol)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in (
+        (socket.TCP_KEEPIDLE, limits.KUBE_KEEPALIVE_IDLE_SECONDS),
+        (socket.TCP_KEEPINTVL, limits.KUBE_KEEPALIVE_INTERVAL_SECONDS),
+        (socket.TCP_KEEPCNT, limits.KUBE_KEEPALIVE_PROBES),
+        (socket.TCP_USER_TIMEOUT, limits.KUBE_DEAD_PEER_SECONDS * 1000),
+    ):
+        sock.setsockopt(socket.IPPROTO_TCP, option, value)
+    return sock
+
+
+class KubeClient:
+    """Requests to one API server. Use as `async with`, or call `close`.
+
+    Args:
+        config: Where and who.
+        timeout: Seconds for one whole request; watches have none.
+    """
+
+    def __init__(self, config: KubeConfig, timeout: float = limits.KUBE_REQUEST_SECONDS) -> None:
+        self.config = config
+        self._timeout = aiohttp.ClientTimeout(
+            total=timeout, sock_connect=limits.KUBE_CONNECT_SECONDS
+        )
+        self._endless = aiohttp.ClientTimeout(
+            total=None, sock_connect=limits.KUBE_CONNECT_SECONDS, sock_read=None
+        )
+        self._session: aiohttp.ClientSession | None = None
+        self._tls: Any = None
+        self._tls_for = Identity()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close all connections; watches end."""
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    # --- typed ---
+
+    async def get(self, of: type[O], key: ObjectKey) -> O:
+        """One object."""
+        path = path_of(kind_of(of), key.namespace, key.name)
+        return self._decode(of, await self.request("GET", path))
+
+    async def list_all(self, of: type[O], selection: Selection = EVERYTHING) -> list[O]:
+        """All objects of a selection, read by pages and decoded by slices."""
+        found: list[O] = []
+        token = ""
+        while True:
+            body = await self.list_page(kind_of(of), selection, limits.KUBE_PAGE_ITEMS, token)
+            try:
+                page = decode_page(body)
+            except DecodeError as error:
+                raise UnreachableError(0, "BadAnswer", error.message) from error
+            for start in range(0, len(page.items), limits.KUBE_DECODE_ITEMS):
+                slice_ = page.items[start : start + limits.KUBE_DECODE_ITEMS]
+                found += [self._decode(of, raw) for raw in slice_]
+                await asyncio.sleep(0)
+            token = page.token
+            if not token:
+                return found
+
+    async def create(self, obj: O, *, dry_run: bool = False) -> O:
+        """A new object, as the server stored it."""
+        path = path_of(kind_of(obj), obj.namespace)
+        query = {"dryRun": "All"} if dry_run else {}
+        body = await self.request("POST", path, query, msgspec.json.encode(obj))
+        return self._decode(type(obj), body)
+
+    async def update(self, obj: O, *, subresource: str = "") -> O:
+        """Replace an object. What its struct does not hold is lost: patch kinds of Kubernetes."""
+        path = path_of(kind_of(obj), obj.namespace, obj.name, subresource)
+        body = await self.request("PUT", path, {}, msgspec.json.encode(obj))
+        return self._decode(type(obj), body)
+
+    async def update_status(self, obj: O) -> O:
+        """Replace the status of an object; the rest of it is ignored by the server."""
+        return await self.update(obj, subresource="status")
+
+    async def patch(
+        self,
+        of: type[O],
+        key: ObjectKey,
+        patch: object,
+        *,
+        how: PatchType = PatchType.MERGE,
+        subresource: str = "",
+        field_manager: str = "clarion",
+        force: bool = False,
+        dry_run: bool = False,
+    ) -> O:
+        """Change part of an object.
+
+        A `metadata.resourceVersion` in the patch makes it conditional on that version.
+
+        Args:
+            of: The struct of the kind.
+            key: Which object.
+            patch: The patch, as a struct or plain values.
+            how: Its form.
+            subresource: For example `status`.
+            field_manager: Under which name the server records who owns the fields.
+            force: Whether an apply takes fields from other managers.
+            dry_run: Whether the server shall only say what it would do.
+        """
+        path = path_of(kind_of(of), key.namespace, key.name, subresource)
+        query = {"fieldManager": field_manager}
+        if force and how is PatchType.APPLY:
+            query["force"] = "true"
+        if dry_run:
+            query["dryRun"] = "All"
+        body = await self.request("PATCH", path, query, msgspec.json.encode(patch), how)
+        return self._decode(of, body)
+
+    async def delete(
+        self, of: type[KubeObject], key: ObjectKey, *, uid: str = "", version: str = ""
+    ) -> None:
+        """Delete an object, only if it still has this uid and version where they are given."""
+        path = path_of(kind_of(of), key.namespace, key.name)
+        named = {"uid": uid, "resourceVersion": version}
+        conditions = {name: value for name, value in named.items() if value}
+        options = {"kind": "DeleteOptions", "apiVersion": "v1", "preconditions": conditions}
+        body = msgspec.json.encode(options) if conditions else b""
+        await self.request("DELETE", path, {}, body)
+
+    @staticmethod
+    def _decode(of: type[O], body: bytes | msgspec.Raw) -> O:
+        decode: Decoder[O] = decoder_for(of)
+        try:
+            return decode(body)
+        except DecodeError as error:
+            message = f"the server's {of.__name__} cannot be read: {error.message}"
+            raise UnreachableError(0, "BadAnswer", message) from error
+
+    # --- bytes ---
+
+    async def list_page(
+        self, kind: Kind, selection: Selection, limit: int, token: str = ""
+    ) -> bytes:
+        """One page of a list, undecoded; a limit of 0 asks for everything."""
+        query = selection.query()
+        if limit:
+            query["limit"] = str(limit)
+        if token:
+            query["continue"] = token
+        return await self.request("GET", path_of(kind, selection.namespace), query)
+
+    @asynccontextmanager
+    async def watch(
+        self, kind: Kind, selection: Selection, version: str, timeout_seconds: int
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
+        """The byte stream of a watch from a version, with bookmarks, for so long at most.
+
+        Raises:
+            ApiError: the server refused; while reading, `UnreachableError` when it was cut.
+        """
+        query = selection.query() | {
+            "watch": "true",
+            "allowWatchBookmarks": "true",
+            "resourceVersion": version,
+            "timeoutSeconds": str(timeout_seconds),
+        }
+        path = path_of(kind, selection.namespace)
+        async with self._open("GET", path, query, b"", "", self._endless) as response:
+            yield self._chunks(response, f"watch {path}")
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None = None,
+        body: bytes = b"",
+        content_type: str = "application/json",
+    ) -> bytes:
+        """The body of the answer to any request.
+
+        Raises:
+            ApiError: the server refused, or did not answer.
+        """
+        what = f"{method} {path}"
+        async with self._open(method, path, query or {}, body, content_type, self._timeout) as got:
+            try:
+                return await got.read()
+            except (aiohttp.ClientError, OSError, TimeoutError) as error:
+                raise _unreachable(what, error) from error
+
+    # --- transport ---
+
+    @staticmethod
+    async def _chunks(response: aiohttp.ClientResponse, what: str) -> AsyncIterator[bytes]:
+        try:
+            async for chunk in response.content.iter_any():
+                yield chunk
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise _unreachable(what, error) from error
+
+    @asynccontextmanager
+    async def _open(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str],
+        body: bytes,
+        content_type: str,
+        timeouts: aiohttp.ClientTimeout,
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Send a request, once more with a renewed token on 401, and judge the status."""
+        what = f"{method} {path}"
+        for renew in (False, True):
+            identity = await self.config.credentials.identity(renew=renew)
+            headers = {"Accept": "application/json"}
+            if identity.authorization:
+                headers["Authorization"] = identity.authorization
+            if body:
+                headers["Content-Type"] = content_type
+            try:
+                response = await self._connect(identity).request(
+                    method,
+                    self.config.server + path,
+                    params=query,
+                    data=body or None,
+                    headers=headers,
+                    timeout=timeouts,
+                    allow_redirects=False,
+                    proxy=self.config.proxy or None,
+                    server_hostname=self.config.server_name or None,
+                    ssl=self._tls,
+                )
+            except (aiohttp.ClientError, OSError, TimeoutError) as error:
+                raise _unreachable(what, error) from error
+            async with response:
+                if response.status < 300:
+                    yield response
+                    return
+                error_body = await _read_some(response, what)
+            if response.status != 401 or renew:
+                raise _error_from(response.status, error_body, response.headers, what)
+
+    def _connect(self, identity: Identity) -> aiohttp.ClientSession:
+        """The session; a new client certificate needs a new TLS context, connections as they come.
+
+        Connections made with the certificate before it end when they are next idle.
+        """
+        if self._session is None or self._tls is None or _differ(identity, self._tls_for):
+            self._tls = self.config.ssl_context(identity) or True
+            self._tls_for = identity
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(
+                    limit=0, socket_factory=_open_socket, keepalive_timeout=60
+                ),
+                headers={"User-Agent": f"clarion/{__version__}"},
+                cookie_jar=aiohttp.DummyCookieJar(),
+                auto_decompress=True,
+            )
+        return self._session
+
+
+def _differ(one: Identity, other: Identity) -> bool:
+    return (one.certificate, one.key) != (other.certificate, other.key)
+
+
+async def _read_some(response: aiohttp.ClientResponse, what: str) -> bytes:
+    """The beginning of an error body; a proxy's page may be of any length."""
+    try:
+        async with asyncio.timeout(limits.KUBE_REQUEST_SECONDS):
+            body = b""
+            while len(body) < limits.KUBE_ERROR_BODY_BYTES:
+                chunk = await response.content.readany()
+                if not chunk:
+                    break
+                body += chunk
+            return body
+    except (aiohttp.ClientError, OSError, TimeoutError) as error:
+        raise _unreachable(what, error) from error
+
+
+def _unreachable(what: str, error: BaseException) -> UnreachableError:
+    text = "no answer in time" if isinstance(error, TimeoutError) else str(error)
+    return UnreachableError(0, "Unreachable", f"{what}: {text or type(error).__name__}")

@@ -1,0 +1,362 @@
+"""Typed objects of the API server, kept up to date: drives `proto.kube.reflector` over HTTP."""
+
+import asyncio
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Generic, TypeVar, cast
+
+import msgspec
+
+from clarion.base import limits
+from clarion.base.errors import DecodeError
+from clarion.base.ports import Clock, Entropy
+from clarion.edge.kubeclient import (
+    EVERYTHING,
+    ApiError,
+    KubeClient,
+    Selection,
+    decoder_for,
+)
+from clarion.edge.logs import Log
+from clarion.edge.tasks import OnExit, Supervisor
+from clarion.model.kinds import Kind, kind_of
+from clarion.model.meta import KubeObject, ObjectKey
+from clarion.proto.kube import reflector as machine
+from clarion.proto.kube.wire import Decoded, LineSplitter, decode_page
+
+O = TypeVar("O", bound=KubeObject)  # noqa: E741 - an object
+
+OnDelta = Callable[[Kind, ObjectKey, KubeObject | None, KubeObject | None], None]
+"""Called after each change: kind, key, the object before (None: new) and after (None: gone)."""
+
+
+class Store(Mapping[ObjectKey, O], Generic[O]):
+    """The objects of one kind by key, as last told by the server. Only its reflector writes."""
+
+    def __init__(self) -> None:
+        self._objects: dict[ObjectKey, O] = {}
+
+    def __getitem__(self, key: ObjectKey) -> O:
+        return self._objects[key]
+
+    def __iter__(self) -> Iterator[ObjectKey]:
+        return iter(self._objects)
+
+    def __len__(self) -> int:
+        return len(self._objects)
+
+    def snapshot(self) -> dict[ObjectKey, O]:
+        """A copy that later changes do not touch; the objects are immutable and shared."""
+        return dict(self._objects)
+
+    def put(self, key: ObjectKey, obj: O) -> O | None:
+        """Keep an object; what stood there before."""
+        old = self._objects.get(key)
+        self._objects[key] = obj
+        return old
+
+    def drop(self, key: ObjectKey) -> O | None:
+        """Forget an object; what it was."""
+        return self._objects.pop(key, None)
+
+
+class ReflectorHealth(msgspec.Struct, frozen=True):
+    """How well one kind is followed, for metrics and `/debug/snapshot`."""
+
+    kind: str
+    state: str
+    objects: int
+    synced: bool
+    version: str
+    trouble: str
+    set_aside: dict[str, str]
+    lists: int
+    watches: int
+    events: int
+
+
+class Reflector(Generic[O]):
+    """Follows one kind.
+
+    Args:
+        client: How to reach the server.
+        of: The struct of the kind, with the fields that are read of it.
+        clock: The clock.
+        entropy: For jitter.
+        on_delta: Told of each change, on the loop, after the store has it.
+        selection: Which objects.
+        policy: Sizes and times.
+        log: Where troubles are told.
+    """
+
+    def __init__(
+        self,
+        client: KubeClient,
+        of: type[O],
+        clock: Clock,
+        entropy: Entropy,
+        *,
+        on_delta: OnDelta | None = None,
+        selection: Selection = EVERYTHING,
+        policy: machine.Policy | None = None,
+        log: Log | None = None,
+    ) -> None:
+        self.kind = kind_of(of)
+        self.store: Store[O] = Store()
+        self.synced = asyncio.Event()
+        self._client = client
+        self._selection = selection
+        self._clock = clock
+        self._entropy = entropy
+        self._on_delta = on_delta
+        self._log = (log or Log("reflector")).bind(kind=self.kind.kind)
+        self._policy = policy or machine.Policy(page_items=limits.KUBE_PAGE_ITEMS)
+        decode = decoder_for(of)
+
+        def decoded(raw: bytes | msgspec.Raw) -> Decoded[O]:
+            obj = cast("O", decode(raw))
+            return Decoded(obj.key, obj.metadata.resource_version, obj)
+
+        self._machine: machine.Reflector[O] = machine.Reflector(decoded, self._policy)
+        self._set_aside: dict[str, str] = {}
+        self._trouble = ""
+        self._lists = self._watches = self._events = 0
+
+    @property
+    def health(self) -> ReflectorHealth:
+        """How well the kind is followed."""
+        return ReflectorHealth(
+            kind=self.kind.kind,
+            state=self._machine.state.value,
+            objects=len(self.store),
+            synced=self.synced.is_set(),
+            version=self._machine.version,
+            trouble=self._trouble,
+            set_aside=dict(self._set_aside),
+            lists=self._lists,
+            watches=self._watches,
+            events=self._events,
+        )
+
+    async def run(self) -> None:
+        """Follow the server until cancelled."""
+        command = self._feed(machine.Start())
+        while True:
+            if isinstance(command, machine.StartList):
+                command = await self._list(command)
+            elif isinstance(command, machine.StartWatch):
+                command = await self._watch(command)
+            else:
+                await self._until_deadline()
+                command = self._feed(machine.TimerFired())
+
+    async def _until_deadline(self) -> None:
+        deadline = self._machine.deadline
+        assert deadline is not None, "a machine without a command waits for a time"
+        await asyncio.sleep(max(0.0, deadline - self._clock.monotonic()))
+
+    # --- requests ---
+
+    async def _list(self, command: machine.StartList) -> machine.Output[O] | None:
+        self._lists += not command.token
+        try:
+            body = await self._client.list_page(
+                self.kind, self._selection, command.limit, command.token
+            )
+            page = decode_page(body)
+        except ApiError as error:
+            return self._feed(_failed(error))
+        except DecodeError as error:
+            return self._feed(machine.RequestFailed(400, "BadAnswer", error.message))
+        items, step = page.items, limits.KUBE_DECODE_ITEMS
+        while len(items) > step:
+            head, items = items[:step], items[step:]
+            self._feed(machine.PageReceived(head, page.version, page.token, last_slice=False))
+            await asyncio.sleep(0)
+        return self._feed(machine.PageReceived(items, page.version, page.token))
+
+    async def _watch(self, command: machine.StartWatch) -> machine.Output[O] | None:
+        self._watches += 1
+        deadline = self._machine.deadline
+        assert deadline is not None, "a watch always has an end"
+        try:
+            async with asyncio.timeout(max(0.0, deadline - self._clock.monotonic())):
+                return await self._follow(command)
+        except TimeoutError:
+            watching = self._machine.state is machine.State.WATCHING
+            return self._feed(machine.TimerFired()) if watching else None
+
+    async def _follow(self, command: machine.StartWatch) -> machine.Output[O] | None:
+        splitter = LineSplitter(limits.KUBE_WATCH_LINE_BYTES)
+        opened = False
+        try:
+            async with self._client.watch(
+                self.kind, self._selection, command.version, command.timeout
+            ) as chunks:
+                opened = True
+                self._feed(machine.StreamOpened())
+                async for chunk in chunks:
+                    for line in splitter.feed(chunk):
+                        self._feed(machine.LineReceived(line))
+                        if self._machine.state is not machine.State.WATCHING:
+                            return None
+        except ApiError as error:
+            ended = machine.StreamEnded(error.message)
+            return self._feed(ended if opened else _failed(error))
+        except DecodeError as error:
+            return self._feed(machine.StreamEnded(error.message))
+        return self._feed(machine.StreamEnded())
+
+    # --- the machine's outputs ---
+
+    def _feed(self, event: machine.Input) -> machine.Output[O] | None:
+        """Give the machine an input and do what it says, except for the request it may want."""
+        outputs = self._machine.receive(event, self._clock.monotonic(), self._entropy.random())
+        command: machine.Output[O] | None = None
+        for output in outputs:
+            match output:
+                case machine.StartList() | machine.StartWatch():
+                    command = output
+                case machine.Upsert(key, value):
+                    self._put(ObjectKey(*key), value)
+                case machine.Remove(key):
+                    self._drop(ObjectKey(*key))
+                case machine.StopWatch():
+                    pass  # the stream is left as soon as the machine is no longer watching
+                case _:
+                    self._tell(output)
+        return command
+
+    def _put(self, key: ObjectKey, obj: O) -> None:
+        self._events += 1
+        self._set_aside.pop(str(key), None)
+        old = self.store.put(key, obj)
+        if self._on_delta is not None:
+            self._on_delta(self.kind, key, old, obj)
+
+    def _drop(self, key: ObjectKey) -> None:
+        self._events += 1
+        self._set_aside.pop(str(key), None)
+        old = self.store.drop(key)
+        if self._on_delta is not None:
+            self._on_delta(self.kind, key, old, None)
+
+    def _tell(self, output: machine.Output[O]) -> None:
+        match output:
+            case machine.Synced(version):
+                unread = {str(ObjectKey(*key)) for key in self._machine.set_aside}
+                self._set_aside = {k: v for k, v in self._set_aside.items() if k in unread}
+                self._log.debug("synced", version=version, objects=len(self.store))
+                self.synced.set()
+            case machine.SetAside(key, message):
+                name = str(ObjectKey(*key))
+                self._set_aside[name] = message
+                self._log.error("object set aside: it cannot be read", object=name, error=message)
+            case machine.Recovered(after):
+                self._trouble = ""
+                self._log.info("the API is followed again", after_seconds=round(after, 3))
+            case machine.Trouble(code, message, failures, retry_in):
+                self._trouble = code.value
+                loud = code is machine.TroubleCode.KIND_MISSING
+                (self._log.error if loud else self._log.warn)(
+                    _TOLD[code],
+                    code=code.value,
+                    error=message,
+                    failures=failures,
+                    retry_seconds=round(retry_in, 3),
+                    kept=len(self.store),
+                )
+            case _:
+                pass
+
+
+_TOLD = {
+    machine.TroubleCode.UNREACHABLE: "the API does not answer; the last known state stays in force",
+    machine.TroubleCode.THROTTLED: "the API asks to wait",
+    machine.TroubleCode.SERVER_ERROR: "the API fails; the last known state stays in force",
+    machine.TroubleCode.REFUSED: "the API refuses our credentials or rights",
+    machine.TroubleCode.KIND_MISSING: (
+        "the API does not know this kind: is its CustomResourceDefinition deleted? "
+        "All objects last seen stay in force"
+    ),
+    machine.TroubleCode.EXPIRED: "the API compacts faster than its state can be read",
+    machine.TroubleCode.MALFORMED: "the API's answer cannot be read",
+    machine.TroubleCode.REJECTED: "the API rejects the request",
+    machine.TroubleCode.STREAM_CUT: "watches are cut as soon as they begin",
+}
+
+
+def _failed(error: ApiError) -> machine.RequestFailed:
+    return machine.RequestFailed(error.status, error.reason, error.message, error.retry_after)
+
+
+class Informers:
+    """Reflectors of several kinds that are started together and awaited together.
+
+    Args:
+        client: How to reach the server.
+        clock: The clock.
+        entropy: For jitter.
+        on_delta: Told of each change of any kind.
+    """
+
+    def __init__(
+        self, client: KubeClient, clock: Clock, entropy: Entropy, on_delta: OnDelta | None = None
+    ) -> None:
+        self._client = client
+        self._clock = clock
+        self._entropy = entropy
+        self._on_delta = on_delta
+        self._reflectors: dict[Kind, Reflector[Any]] = {}
+
+    def add(
+        self,
+        of: type[O],
+        *,
+        selection: Selection = EVERYTHING,
+        on_delta: OnDelta | None = None,
+        policy: machine.Policy | None = None,
+    ) -> Reflector[O]:
+        """Follow one more kind; its own `on_delta` replaces the common one."""
+        reflector = Reflector(
+            self._client,
+            of,
+            self._clock,
+            self._entropy,
+            on_delta=on_delta or self._on_delta,
+            selection=selection,
+            policy=policy,
+        )
+        if reflector.kind in self._reflectors:
+            raise ValueError(f"{reflector.kind.kind} is followed already")
+        self._reflectors[reflector.kind] = reflector
+        return reflector
+
+    def store(self, of: type[O]) -> Store[O]:
+        """The store of a kind that was added."""
+        return cast("Store[O]", self._reflectors[kind_of(of)].store)
+
+    def start(self, tasks: Supervisor) -> None:
+        """Start all reflectors as supervised tasks."""
+        for kind, reflector in self._reflectors.items():
+            tasks.start(f"reflector {kind.plural}", reflector.run, OnExit.FAIL)
+
+    @property
+    def synced(self) -> bool:
+        """Whether every kind was read to the end at least once."""
+        return all(reflector.synced.is_set() for reflector in self._reflectors.values())
+
+    async def wait_synced(self) -> None:
+        """Until every kind was read to the end at least once."""
+        for reflector in self._reflectors.values():
+            await reflector.synced.wait()
+
+    def unsynced(self) -> Iterable[str]:
+        """The kinds still awaited, for messages."""
+        return [
+            k.kind for k, reflector in self._reflectors.items() if not reflector.synced.is_set()
+        ]
+
+    @property
+    def health(self) -> tuple[ReflectorHealth, ...]:
+        """How well each kind is followed."""
+        return tuple(reflector.health for reflector in self._reflectors.values())
