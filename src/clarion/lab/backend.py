@@ -11,12 +11,12 @@ class Answer(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     node = ""
+    port = 0
 
     def do_GET(self) -> None:
         """Answer."""
         client = self.address_string().removeprefix("::ffff:")
-        port = int(self.server.socket.getsockname()[1])
-        text = f"served by {self.node} pod web-{self.node}-{port}, client {client}\n".encode()
+        text = f"served by {self.node} pod web-{self.node}-{self.port}, client {client}\n".encode()
         self.send_response(200)
         self.send_header("Content-Type", "text/plain; charset=utf-8")
         self.send_header("Content-Length", str(len(text)))
@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--node", required=True)
     parser.add_argument("--port", type=int, default=8080)
     chosen = parser.parse_args(arguments)
-    Answer.node = chosen.node
+    Answer.node, Answer.port = chosen.node, chosen.port
     DualStackServer(("::", chosen.port), Answer).serve_forever()
 
 
