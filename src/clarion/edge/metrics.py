@@ -1,0 +1,181 @@
+"""Metrics for Prometheus, rendered when asked from the last snapshot of values.
+
+Nothing in the product keeps a gauge up to date: whoever owns some state offers a source, a
+function that gives its values now, and the registry calls the sources when it is scraped.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final, Literal, TypeAlias
+
+import msgspec
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import Metric
+from prometheus_client.gc_collector import GCCollector
+from prometheus_client.platform_collector import PlatformCollector
+from prometheus_client.process_collector import ProcessCollector
+from prometheus_client.registry import Collector
+
+from clarion.edge.reflector import ReflectorHealth
+
+CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class Family(msgspec.Struct, frozen=True):
+    """What a metric is; the name is written as it stands here."""
+
+    name: str
+    help: str
+    type: Literal["counter", "gauge"]
+    labels: tuple[str, ...] = ()
+
+    def sample(self, value: float, *labels: str) -> "Sample":
+        """One value of this metric."""
+        if len(labels) != len(self.labels):
+            raise ValueError(f"{self.name} has the labels {self.labels}, not {labels}")
+        return Sample(self, labels, float(value))
+
+
+class Sample(msgspec.Struct, frozen=True):
+    """One value."""
+
+    family: Family
+    labels: tuple[str, ...]
+    value: float
+
+
+Source: TypeAlias = Callable[[], Iterable[Sample]]
+
+
+def _gauge(name: str, text: str, *labels: str) -> Family:
+    return Family(name, text, "gauge", labels)
+
+
+def _counter(name: str, text: str, *labels: str) -> Family:
+    return Family(name, text, "counter", labels)
+
+
+# The names of MetalLB, on which dashboards and alerts rest. Its `_total` on gauges stays too.
+POOL_ADDRESSES = _gauge(
+    "metallb_allocator_addresses_total", "Addresses that the pool can give.", "pool"
+)
+POOL_IPV4_ADDRESSES = _gauge(
+    "metallb_allocator_ipv4_addresses_total", "IPv4 addresses that the pool can give.", "pool"
+)
+POOL_IPV6_ADDRESSES = _gauge(
+    "metallb_allocator_ipv6_addresses_total", "IPv6 addresses that the pool can give.", "pool"
+)
+POOL_IN_USE = _gauge(
+    "metallb_allocator_addresses_in_use_total", "Addresses of the pool that services hold.", "pool"
+)
+POOL_IPV4_IN_USE = _gauge(
+    "metallb_allocator_ipv4_addresses_in_use_total",
+    "IPv4 addresses of the pool that services hold.",
+    "pool",
+)
+POOL_IPV6_IN_USE = _gauge(
+    "metallb_allocator_ipv6_addresses_in_use_total",
+    "IPv6 addresses of the pool that services hold.",
+    "pool",
+)
+POOL_SERVICES = _gauge(
+    "metallb_allocator_services_allocated_total", "Services that hold addresses.", "pool"
+)
+L2_REQUESTS = _counter(
+    "metallb_layer2_requests_received", "ARP and NDP requests for an owned address.", "ip"
+)
+L2_RESPONSES = _counter("metallb_layer2_responses_sent", "ARP and NDP answers sent.", "ip")
+L2_GRATUITOUS = _counter(
+    "metallb_layer2_gratuitous_sent", "Gratuitous ARP and unsolicited NDP frames sent.", "ip"
+)
+BGP_SESSION_UP = _gauge("metallb_bgp_session_up", "Whether the session is established.", "peer")
+BGP_UPDATES = _counter("metallb_bgp_updates_total", "BGP UPDATE messages sent.", "peer")
+BGP_ANNOUNCED = _gauge(
+    "metallb_bgp_announced_prefixes_total", "Prefixes announced to the peer.", "peer"
+)
+BGP_PENDING = _gauge(
+    "metallb_bgp_pending_prefixes_total", "Prefixes that should be announced to the peer.", "peer"
+)
+K8S_UPDATES = _counter("metallb_k8s_client_updates_total", "Kubernetes events processed.")
+K8S_UPDATE_ERRORS = _counter(
+    "metallb_k8s_client_update_errors_total", "Kubernetes events whose processing failed."
+)
+CONFIG_LOADED = _gauge(
+    "metallb_k8s_client_config_loaded_bool", "1 if a configuration was loaded at least once."
+)
+CONFIG_STALE = _gauge(
+    "metallb_k8s_client_config_stale_bool",
+    "1 if an older configuration is in force because the present one is invalid.",
+)
+
+# Our own.
+LOOP_LAG = _gauge("clarion_loop_lag_seconds", "Worst lateness of the event loop since last asked.")
+OBJECTS = _gauge("clarion_objects", "Objects known of a kind.", "kind")
+FOLLOWING = _gauge(
+    "clarion_kind_followed_bool",
+    "1 if the kind was read and nothing keeps us from following.",
+    "kind",
+)
+RELISTS = _counter("clarion_lists_total", "Times that all objects of a kind were read.", "kind")
+SET_ASIDE = _gauge("clarion_objects_set_aside", "Objects of a kind that cannot be read.", "kind")
+EVENTS_DROPPED = _counter("clarion_events_dropped_total", "Events not written to the API.")
+
+
+class _SnapshotCollector(Collector):
+    """Asks all sources when scraped."""
+
+    def __init__(self) -> None:
+        self.sources: list[Source] = []
+
+    def collect(self) -> Iterator[Metric]:
+        """One prometheus metric per family, in the order in which they first appear."""
+        found: dict[str, Metric] = {}
+        for source in self.sources:
+            for sample in source():
+                metric = found.get(sample.family.name)
+                if metric is None:
+                    metric = found[sample.family.name] = _metric(sample.family)
+                labels = dict(zip(sample.family.labels, sample.labels, strict=True))
+                metric.add_sample(sample.family.name, labels, sample.value)
+        yield from found.values()
+
+
+def _metric(family: Family) -> Metric:
+    """The library's metric under exactly our name.
+
+    It takes `_total` off counters and puts it back when writing, which would rename the counters
+    of MetalLB that have no such ending; those are written without a declared type.
+    """
+    if family.type == "gauge":
+        return Metric(family.name, family.help, "gauge")
+    if family.name.endswith("_total"):
+        return Metric(family.name.removesuffix("_total"), family.help, "counter")
+    return Metric(family.name, family.help, "unknown")
+
+
+class Metrics:
+    """A registry of sources, with the usual metrics of the process."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        ProcessCollector(registry=self._registry)
+        PlatformCollector(registry=self._registry)
+        GCCollector(registry=self._registry)
+        self._collector = _SnapshotCollector()
+        self._registry.register(self._collector)
+
+    def add(self, source: Source) -> None:
+        """Ask this source too at each scrape."""
+        self._collector.sources.append(source)
+
+    def render(self) -> bytes:
+        """All metrics in Prometheus' text format."""
+        return generate_latest(self._registry)
+
+
+def follow_samples(kinds: Iterable[ReflectorHealth]) -> Iterator[Sample]:
+    """How well the API is followed, kind by kind."""
+    for health in kinds:
+        yield OBJECTS.sample(health.objects, health.kind)
+        yield FOLLOWING.sample(health.synced and not health.trouble, health.kind)
+        yield RELISTS.sample(health.lists, health.kind)
+        yield SET_ASIDE.sample(len(health.set_aside), health.kind)
