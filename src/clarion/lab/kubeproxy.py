@@ -215,6 +215,13 @@ def follow(kubeconfig: str, nodes: dict[str, str]) -> None:
                 loaded[node] = script
 
 
+def end_group(*_: object) -> None:
+    """SIGTERM: end with the watching kubectl processes, which are this group's other members."""
+    if os.getpid() == os.getpgrp():
+        os.killpg(0, signal.SIGKILL)
+    raise SystemExit(0)
+
+
 def load(namespace: str, script: str) -> bool:
     """Load a node's rules; a refusal is printed, and the next change tries again."""
     try:
@@ -231,9 +238,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--kubeconfig", required=True)
     parser.add_argument("nodes", nargs="+", metavar="NODE=NAMESPACE")
     chosen = parser.parse_args(arguments)
-    if os.getpid() == os.getpgrp():
-        # The watching kubectl processes are this group's other members: one signal ends all.
-        signal.signal(signal.SIGTERM, lambda *_: os.killpg(0, signal.SIGKILL))
+    signal.signal(signal.SIGTERM, end_group)
     follow(chosen.kubeconfig, dict(word.split("=", 1) for word in chosen.nodes))
 
 
