@@ -73,6 +73,8 @@ IPC_MESSAGE_BYTES_MAX = 4 << 20
 IPC_UNSENT_BYTES_MAX = 16 << 20
 PULSE_ADDRESSES_PER_MESSAGE = 4096
 PULSE_NOTICES_MAX = 256
+PULSE_NOTICES_UNSENT_BYTES_MAX = 1 << 16
+PULSE_SOCKET_RETRY_SECONDS = 1.0
 PULSE_COUNTS_SECONDS = 1.0
 # Without an echo to so many heartbeats in a row the pulse process hangs, and is replaced.
 PULSE_UNANSWERED_HEARTBEATS_MAX = 6
@@ -91,6 +93,8 @@ assert IPC_MESSAGE_BYTES_MAX < IPC_UNSENT_BYTES_MAX
 # communication (RFC 9003 §2).
 BGP_MESSAGE_BYTES = 4096
 BGP_COMMUNICATION_BYTES = 255
+# What the communities of one route may take of a message; the rest is for prefixes.
+BGP_COMMUNITY_BYTES_MAX = 3072
 # Hold time of a session unless configured, and the wait for the peer's OPEN (RFC 4271 §10, §8.2.2).
 BGP_HOLD_SECONDS = 90.0
 BGP_OPEN_HOLD_SECONDS = 60.0
@@ -115,6 +119,8 @@ BGP_LISTEN_BACKLOG = 128
 BGP_LISTEN_RETRY_SECONDS = 10.0
 
 assert BGP_RECONNECT_SECONDS_MIN < BGP_RECONNECT_SECONDS_MAX
+# Attributes besides communities and MP_REACH_NLRI with one IPv6 prefix take less than 256 octets.
+assert BGP_COMMUNITY_BYTES_MAX + 512 <= BGP_MESSAGE_BYTES
 # A turn holds at least one message of every kind.
 assert BGP_CHUNK_BYTES >= 2 * BGP_MESSAGE_BYTES
 
@@ -158,3 +164,8 @@ assert LEADER_RETRY_SECONDS < LEADER_RENEW_SECONDS < LEADER_LEASE_SECONDS
 
 # Deciding: communities that one advertisement may list, as in MetalLB.
 COMMUNITIES_PER_ADVERTISEMENT_MAX = 63
+
+# Manifests: how deep YAML may be nested, and how many values its aliases may stand for in all, so
+# that a short text cannot grow without bound.
+YAML_DEPTH = 64
+YAML_ALIAS_NODES = 10_000
