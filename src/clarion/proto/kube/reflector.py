@@ -251,6 +251,11 @@ def _version_too_new(failure: RequestFailed) -> bool:
     return failure.status == 504 and "too large resource version" in failure.message.lower()
 
 
+def _older(version: str, than: str) -> bool:
+    """Whether a version is older than another; never so where they are not both numbers."""
+    return version.isdecimal() and than.isdecimal() and int(version) < int(than)
+
+
 class Reflector(Generic[T]):
     """Follows one collection.
 
@@ -414,10 +419,12 @@ class Reflector(Generic[T]):
                 self._advance(decode_metadata(frame.object).resource_version)
             elif frame.type == "DELETED":
                 metadata = decode_metadata(frame.object)
-                self._removed(self._key_of(metadata.namespace, metadata.name))
+                key = self._key_of(metadata.namespace, metadata.name)
                 self._advance(metadata.resource_version)
+                if not _older(metadata.resource_version, self._known.get(key, "")):
+                    self._removed(key)
             elif frame.type in ("ADDED", "MODIFIED"):
-                _, version = self._observe(frame.object)
+                _, version = self._observe(frame.object, in_order=True)
                 self._advance(version)
         except DecodeError as error:
             return self._bad_line(error)
@@ -430,7 +437,8 @@ class Reflector(Generic[T]):
     def _advance(self, version: str) -> None:
         if not version:
             raise DecodeError("the watch event carries no resourceVersion")
-        self._version = version
+        if not _older(version, self._version):
+            self._version = version
 
     def _bad_line(self, error: DecodeError) -> _Outcome:
         self._bad_lines += 1
@@ -485,8 +493,13 @@ class Reflector(Generic[T]):
     def _due(self, _event: TimerFired) -> _Outcome:
         return _Outcome.DUE
 
-    def _observe(self, raw: msgspec.Raw) -> tuple[Key, str]:
+    def _observe(self, raw: msgspec.Raw, *, in_order: bool = False) -> tuple[Key, str]:
         """Tell of an object, unless this very version was told already; its key and version.
+
+        Args:
+            raw: The object.
+            in_order: Whether versions only rise here, so that a lower one is a repetition: so in
+                a watch. A list is the truth even where it goes back.
 
         Raises:
             DecodeError: not even the name can be read.
@@ -501,8 +514,11 @@ class Reflector(Generic[T]):
                 self._out.append(SetAside(key, error.message))
             return key, metadata.resource_version
         key = self._key_of(*decoded.key)
+        known = self._known.get(key, "")
+        if in_order and _older(decoded.version, known):
+            return key, decoded.version
         self._aside.pop(key, None)
-        if not decoded.version or self._known.get(key) != decoded.version:
+        if not decoded.version or known != decoded.version:
             self._known[key] = decoded.version
             self._out.append(Upsert(key, decoded.value))
         return key, decoded.version
