@@ -169,3 +169,11 @@ COMMUNITIES_PER_ADVERTISEMENT_MAX = 63
 # that a short text cannot grow without bound.
 YAML_DEPTH = 64
 YAML_ALIAS_NODES = 10_000
+
+# Writes of the controller and the speaker to the API.
+WRITES_IN_FLIGHT = 8
+WRITE_RETRY_MAX_SECONDS = 30.0
+# Connections that are being closed, over all peers; the oldest is cut when there are more.
+BGP_CLOSING_MAX = 64
+# Connections accepted in one turn of the loop.
+BGP_ACCEPT_BATCH = 16
