@@ -125,10 +125,6 @@ class Frr(Router):
         self.pathspace = namespace.full_name
         self.own_user = _frr_user()
         self._running: dict[str, Process] = {}
-        lab = namespace.lab
-        for parent in (ETC, RUN):
-            self._own(lab.folder(parent / self.pathspace))
-        self._write("vtysh.conf", "service integrated-vtysh-config\n")
 
     def _own(self, path: Path) -> None:
         if self.own_user:
@@ -164,8 +160,7 @@ class Frr(Router):
 
     def start(self) -> None:
         """Start zebra, bfdd where needed, and bgpd."""
-        for leftover in (RUN / self.pathspace).glob("*"):
-            leftover.unlink(missing_ok=True)
+        self._make_folders()
         self._running.clear()
         self._start_daemon("zebra", self._interface_lines(self.config))
         self._wait_daemon("zebra")
@@ -173,6 +168,16 @@ class Frr(Router):
         self._start_daemon("bgpd", render(self.config))
         self._wait_daemon("bgpd")
         wait_until(self._configured, 10, f"{self.name}: bgpd has read its file", interval=0.02)
+
+    def _make_folders(self) -> None:
+        """FRR's folders of this pathspace, the second one without what a killed daemon left."""
+        for parent in (ETC, RUN):
+            folder = parent / self.pathspace
+            if not folder.exists():
+                self._own(self.namespace.lab.folder(folder))
+        for leftover in (RUN / self.pathspace).glob("*"):
+            leftover.unlink(missing_ok=True)
+        self._write("vtysh.conf", "service integrated-vtysh-config\n")
 
     def _start_bfd(self) -> None:
         wanted = any(neighbor.bfd for neighbor in self.config.neighbors)

@@ -61,11 +61,14 @@ def default_base() -> Path:
 class Namespace:
     """One host of the lab: a network namespace with loopback up."""
 
-    def __init__(self, lab: "Lab", name: str, *, forwarding: bool = False) -> None:
+    def __init__(self, lab: "Lab", name: str) -> None:
         self.lab = lab
         self.name = name
         self.full_name = lab.full_name(name)
         self.processes: list[Process] = []
+
+    def create(self, *, forwarding: bool = False) -> None:
+        """Make the namespace, with the settings of a quiet host (or of one that forwards)."""
         run(["ip", "netns", "add", self.full_name])
         self.ip("link", "set", "lo", "up")
         self.sysctl(*HOST_SYSCTLS, *(FORWARDING_SYSCTLS if forwarding else ()))
@@ -227,6 +230,10 @@ class Switch:
     def __init__(self, namespace: Namespace) -> None:
         self.namespace = namespace
         self.ports: dict[tuple[str, str], Port] = {}
+
+    def create(self) -> None:
+        """Make the bridge."""
+        namespace = self.namespace
         options = ["stp_state", "0", "forward_delay", "0", "mcast_snooping", "0"]
         namespace.ip("link", "add", self.bridge, "type", "bridge", *options)
         namespace.ip("link", "set", self.bridge, "up")
@@ -235,13 +242,18 @@ class Switch:
         self, host: Namespace, interface: str = "eth0", addresses: Sequence[str] = ()
     ) -> Port:
         """Plug a new interface of `host` into a new port, up and with these addresses."""
+        port = self.known(host, interface)
+        cable(host, interface, self.namespace, port.name)
+        port.plug()
+        for address in addresses:
+            host.add_address(interface, address)
+        return port
+
+    def known(self, host: Namespace, interface: str = "eth0") -> Port:
+        """Take note of the port of a host's interface; its name follows from the host's."""
         name = f"p-{host.name}" if interface == "eth0" else f"p-{host.name}-{interface}"
         if len(name) > IFNAME_MAX:
             name = f"p{len(self.ports)}-{host.name}"[:IFNAME_MAX]
-        cable(host, interface, self.namespace, name)
-        self.namespace.ip("link", "set", name, "master", self.bridge)
-        for address in addresses:
-            host.add_address(interface, address)
         port = Port(self, host, interface, name)
         self.ports[host.name, interface] = port
         return port
@@ -261,9 +273,12 @@ def cable(host_a: Namespace, interface_a: str, host_b: Namespace, interface_b: s
 
 
 class Lab:
-    """Namespaces, processes and folders under one name; a context manager that removes them."""
+    """Namespaces, processes and folders under one name; a context manager that removes them.
 
-    def __init__(self, name: str, base: Path | None = None) -> None:
+    With `attach` nothing is made or removed: it is a way to look at a lab that runs already.
+    """
+
+    def __init__(self, name: str, base: Path | None = None, *, attach: bool = False) -> None:
         if not NAME.fullmatch(name):
             raise LabError(
                 f"lab name {name!r}: lower-case letters, digits and hyphens, up to 31 characters"
@@ -271,9 +286,16 @@ class Lab:
         self.name = name
         self.base = base if base is not None else default_base()
         self.run_dir = self.base / name
+        self.logs = self.run_dir / "logs"
         self.namespaces: dict[str, Namespace] = {}
         self._lock: int | None = None
-        self._open_run_dir()
+        if attach:
+            for entry in journal_entries(self.run_dir):
+                if entry["kind"] == "namespace":
+                    host = entry["name"].removeprefix(self.full_name(""))
+                    self.namespaces[host] = Namespace(self, host)
+        else:
+            self._open_run_dir()
 
     def _open_run_dir(self) -> None:
         """Take the run folder; what a dead lab of the same name left is removed first."""
@@ -289,7 +311,6 @@ class Lab:
             ) from error
         remove_stale(self.run_dir)
         self._lock = lock
-        self.logs = self.run_dir / "logs"
         self.logs.mkdir()
         self.record("owner", pid=os.getpid(), ticks=start_ticks(os.getpid()) or 0)
 
@@ -308,7 +329,8 @@ class Lab:
         if name in self.namespaces:
             raise LabError(f"lab {self.name}: there is a host {name!r} already")
         self.record("namespace", name=self.full_name(name))
-        namespace = Namespace(self, name, forwarding=forwarding)
+        namespace = Namespace(self, name)
+        namespace.create(forwarding=forwarding)
         self.namespaces[name] = namespace
         return namespace
 
@@ -318,7 +340,9 @@ class Lab:
 
     def switch(self, name: str = "sw") -> Switch:
         """Make a switch."""
-        return Switch(self.namespace(name))
+        made = Switch(self.namespace(name))
+        made.create()
+        return made
 
     def folder(self, path: Path, *, mode: int = 0o755) -> Path:
         """Make a folder outside the run folder (daemons with fixed places); removed at the end."""

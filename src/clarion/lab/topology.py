@@ -23,7 +23,7 @@ import msgspec
 
 from clarion.lab import observe
 from clarion.lab.endpoints import Pod
-from clarion.lab.netns import Lab, Namespace, Port, Switch, cable
+from clarion.lab.netns import Lab, Namespace, Switch, cable
 from clarion.lab.nodes import BACKEND_PORT, SYSTEM_NAMESPACE, ApiHost, Node, raise_if_ended
 from clarion.lab.process import LabError, wait_until
 from clarion.lab.routers import Bird, Frr, Neighbor, Router, RouterConfig
@@ -114,30 +114,50 @@ class StandardLab:
         """Hosts, cables and addresses."""
         lab = self.lab
         self.switch, self.second = lab.switch("sw"), lab.switch("sw2")
-        hosts: dict[str, Namespace] = {}
-        ports: dict[str, list[Port]] = {}
         for name, number in NUMBERS.items():
-            hosts[name] = lab.namespace(name, forwarding=name in (*NODES, "frr", "bird"))
+            host = lab.namespace(name, forwarding=name in (*NODES, "frr", "bird"))
             address = segment_address(name)
-            addresses = [f"{address.ipv4}/24", f"{address.ipv6}/64"]
-            ports[name] = [self.switch.attach(hosts[name], addresses=addresses)]
+            self.switch.attach(host, addresses=[f"{address.ipv4}/24", f"{address.ipv6}/64"])
             if name in WITH_ETH1:
                 beside = [f"198.51.100.{128 + number % 100}/25", f"2001:db8:3::{number:x}/64"]
-                ports[name].append(self.second.attach(hosts[name], "eth1", beside))
-        self._connect_upstream(hosts["frr"])
+                self.second.attach(host, "eth1", beside)
+        self.upstream_host = lab.namespace("upstream", forwarding=True)
+        self._connect_upstream(lab.namespaces["frr"])
         gateway = segment_address("frr")
         for name in (*NODES, "api", "client"):
-            hosts[name].add_route("default", via=gateway.ipv4)
-            hosts[name].add_route("default", via=gateway.ipv6)
+            lab.namespaces[name].add_route("default", via=gateway.ipv4)
+            lab.namespaces[name].add_route("default", via=gateway.ipv6)
+        self._name_parts()
+
+    def attach(self) -> None:
+        """Name the parts of a lab that another process brought up."""
+        hosts = self.lab.namespaces
+        self.switch, self.second = Switch(hosts["sw"]), Switch(hosts["sw2"])
+        for name in NUMBERS:
+            self.switch.known(hosts[name])
+            if name in WITH_ETH1:
+                self.second.known(hosts[name], "eth1")
+        self.upstream_host = hosts["upstream"]
+        self._name_parts()
+
+    def _name_parts(self) -> None:
+        """Routers, nodes, API host and client, over namespaces and ports that exist."""
+        hosts = self.lab.namespaces
         self.api = ApiHost(hosts["api"], segment_address("api").ipv4)
         self.client = hosts["client"]
-        self.nodes = {
-            name: Node(hosts[name], ports[name], *segment_address(name)) for name in NODES
-        }
+        self.frr = Frr(hosts["frr"], frr_config())
+        self.bird = Bird(hosts["bird"], bird_config())
+        self.upstream = Frr(self.upstream_host, upstream_config())
+        for name in NODES:
+            ports = [
+                switch.ports[name, interface]
+                for switch, interface in ((self.switch, "eth0"), (self.second, "eth1"))
+                if (name, interface) in switch.ports
+            ]
+            self.nodes[name] = Node(hosts[name], ports, *segment_address(name))
 
     def _connect_upstream(self, frr: Namespace) -> None:
         """The link between the first router and the one behind it."""
-        self.upstream_host = self.lab.namespace("upstream", forwarding=True)
         cable(frr, "up0", self.upstream_host, "eth0")
         for host, interface, number in ((frr, "up0", 1), (self.upstream_host, "eth0", 2)):
             host.add_address(interface, f"198.51.100.{number}/25")
@@ -148,12 +168,7 @@ class StandardLab:
 
     def start_routers(self) -> None:
         """Start FRR, BIRD and the second FRR; wait until the two FRRs know each other."""
-        hosts = self.lab.namespaces
-        self.frr = Frr(hosts["frr"], frr_config())
-        self.bird = Bird(hosts["bird"], bird_config())
-        self.upstream = Frr(self.upstream_host, upstream_config())
-        routers: tuple[Router, ...] = (self.frr, self.bird, self.upstream)
-        for router in routers:
+        for router in self.routers().values():
             router.start()
         self.upstream.wait_established()
 
