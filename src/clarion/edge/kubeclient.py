@@ -1,7 +1,8 @@
 """A thin client of the Kubernetes API: typed objects in and out, typed errors, no hidden loops.
 
-The client makes one request per call (two when a token has to be renewed) and never retries:
-who called knows whether trying again is safe. Bodies of lists and lines of watches are handed on
+The client makes one request per call (two when a token has to be renewed) and does not retry: who
+called knows whether trying again is safe. Below it aiohttp repeats a GET, PUT or DELETE once when a
+kept connection turns out to be closed. Bodies of lists and lines of watches are handed on
 as bytes; the reflector decodes them by slices.
 """
 
