@@ -148,15 +148,16 @@ class _Builder:
             for event in yaml.parse(text, Loader=_LOADER):
                 self._take(event)
         except yaml.MarkedYAMLError as error:
-            lines = text.split("\n")
             mark = error.problem_mark or error.context_mark
             assert mark is not None
-            if error.context_mark and not any(map(str.strip, lines[mark.line :])):
-                mark = error.context_mark  # the end of the text says nothing
+            line, column = mark.line, mark.column
+            lines = text.split("\n")
+            while line > 0 and not any(map(str.strip, lines[line:])):
+                line -= 1  # the end of the text says nothing: name the last line with content
+                column = max(len(lines[line]) - 1, 0)
             words = ", ".join(filter(None, (error.problem, error.context)))
-            tabbed = mark.line < len(lines) and "\t" in lines[mark.line]
-            remedy = "indent with spaces, not with tabs" if tabbed else ""
-            self._fail(mark.line, mark.column, f"is not valid YAML: {words}", remedy)
+            remedy = "indent with spaces, not with tabs" if "\t" in lines[line] else ""
+            self._fail(line, column, f"is not valid YAML: {words}", remedy)
         return self._root
 
     def _fail(self, line: int, column: int, message: str, remedy: str = "") -> NoReturn:
