@@ -1,0 +1,127 @@
+"""From objects to `Config`, with every problem at once.
+
+An object with an error is set aside and reported; what does not depend on it goes on working. Where
+the last good configuration is given, the last good version of such an object stays in force.
+"""
+
+from itertools import groupby
+
+import msgspec
+
+from clarion.decide.config_ads import build_bgp, build_l2
+from clarion.decide.config_build import Build, ref
+from clarion.decide.config_peers import build_bfd, build_peers
+from clarion.decide.config_pools import build_aliases, build_pools, with_advertisements
+from clarion.decide.problems import ObjectRef, Problem
+from clarion.decide.settings import BGPSettings, Config, L2Settings, Peer, Pool
+from clarion.decide.snapshot import Snapshot
+from clarion.model.meta import KubeObject
+
+EMPTY = Config()
+
+
+class ConfigResult(msgspec.Struct, frozen=True):
+    """A configuration that can be used, and everything that is wrong with what it was made of."""
+
+    config: Config
+    problems: tuple[Problem, ...]
+
+    @property
+    def errors(self) -> tuple[Problem, ...]:
+        """The problems that set an object aside."""
+        return tuple(problem for problem in self.problems if problem.severity == "error")
+
+
+def build_config(snapshot: Snapshot, previous: Config = EMPTY) -> ConfigResult:
+    """Check all configuration objects of a snapshot.
+
+    Args:
+        snapshot: The objects; nodes, namespaces and secrets are read too.
+        previous: The configuration in force, whose entries replace objects that became invalid.
+    """
+    build = Build(snapshot)
+    aliases = build_aliases(build)
+    pools = build_pools(build, previous.pools)
+    l2 = build_l2(build, pools, previous.l2)
+    bgp = build_bgp(build, pools, aliases, previous.bgp)
+    bfd_profiles = build_bfd(build, previous.bfd_profiles)
+    peers = build_peers(build, previous.peers)
+    pools = {name: _attach(pool, l2, bgp) for name, pool in pools.items()}
+    config = Config(pools=pools, l2=l2, bgp=bgp, peers=peers, bfd_profiles=bfd_profiles)
+    _warn_unadvertised(build, config)
+    if snapshot.options.backend != "native":
+        config = _without_ipv6_echo(build, config)
+    problems = sorted(build.problems, key=lambda problem: problem.order)
+    return ConfigResult(config, tuple(problem for problem, _ in groupby(problems)))
+
+
+def _attach(pool: Pool, l2: dict[str, L2Settings], bgp: dict[str, BGPSettings]) -> Pool:
+    return with_advertisements(
+        pool,
+        tuple(name for name, item in l2.items() if pool.name in item.pools),
+        tuple(name for name, item in bgp.items() if pool.name in item.pools),
+    )
+
+
+def _warn_unadvertised(build: Build, config: Config) -> None:
+    for obj in build.snapshot.pools:
+        pool = config.pools.get(obj.name)
+        if pool and not pool.l2 and not pool.bgp:
+            build.report("pool-not-advertised", obj, "spec", name=obj.name)
+
+
+def _without_ipv6_echo(build: Build, config: Config) -> Config:
+    """Set aside peers whose BFD profile echoes while they are told of IPv6 pools."""
+    peers = dict(config.peers)
+    for obj in build.snapshot.peers:
+        peer = peers.get(obj.name)
+        profile = config.bfd_profiles.get(peer.bfd_profile) if peer else None
+        if not profile or not profile.echo_mode:
+            continue
+        for pool in config.pools.values():
+            told = any(config.bgp[name].goes_to(obj.name) for name in pool.bgp)
+            if told and pool.has_family(6):
+                facts = {"profile": obj.spec.bfd_profile, "pool": pool.name}
+                build.report("echo-with-ipv6", obj, "spec.bfdProfile", **facts)
+                peers.pop(obj.name, None)
+    return msgspec.structs.replace(config, peers=peers)
+
+
+def admission_problems(snapshot: Snapshot, candidate: KubeObject) -> tuple[Problem, ...]:
+    """What admission must refuse in an object about to be written.
+
+    Those are the errors that the object brings: its own, or of another object because of it.
+    References to what does not exist yet pass, so that objects can be created in any order; errors
+    that were there before pass too, so that a broken neighbour does not block a good change.
+
+    Args:
+        snapshot: The objects as stored, without or with the old version of the candidate.
+        candidate: The object as it would be stored.
+    """
+    others = [
+        obj
+        for obj in snapshot.objects()
+        if not (type(obj) is type(candidate) and obj.key == candidate.key)
+    ]
+    after = Snapshot.from_objects(
+        [*others, candidate],
+        snapshot.options,
+        speakers=snapshot.speakers,
+        interfaces=snapshot.interfaces,
+    )
+    own = ref(candidate)
+    known = set(map(_identity, build_config(snapshot).errors))
+    return tuple(
+        problem
+        for problem in build_config(after).errors
+        if not problem.transient
+        and (problem.object == own or own in problem.related)
+        and (problem.object == own or _identity(problem) not in known)
+    )
+
+
+def _identity(problem: Problem) -> tuple[str, ObjectRef, str, str]:
+    return problem.code, problem.object, problem.path, problem.message
+
+
+__all__ = ["EMPTY", "Config", "ConfigResult", "Peer", "admission_problems", "build_config"]

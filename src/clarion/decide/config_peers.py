@@ -1,0 +1,264 @@
+"""Checks of BGP peers and BFD profiles, alone and against one another."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from clarion.base.addr import Address, parse_address
+from clarion.base.duration import format_duration, parse_duration
+from clarion.decide.config_build import Build, hint, ref
+from clarion.decide.problems import ObjectRef
+from clarion.decide.settings import Peer
+from clarion.decide.snapshot import BASIC_AUTH
+from clarion.model.metallb import BFDProfile, BFDProfileSpec, BGPPeer, BGPPeerSpec
+
+ASN_MAX = (1 << 32) - 1
+PORT_MAX = 16384
+HOLD_MAX = CONNECT_MAX = 65535
+
+BFD_RANGES: dict[str, tuple[str, int, int]] = {
+    "receive_interval": ("receiveInterval", 10, 60000),
+    "transmit_interval": ("transmitInterval", 10, 60000),
+    "detect_multiplier": ("detectMultiplier", 2, 255),
+    "echo_interval": ("echoInterval", 10, 60000),
+    "minimum_ttl": ("minimumTtl", 1, 254),
+}
+"""Python field -> its Kubernetes name and the bounds of its value."""
+
+
+class Gap(NamedTuple):
+    """A field that the native speaker does not honour yet, and what happens instead."""
+
+    field: str
+    used: Callable[[BGPPeerSpec], bool]
+    effect: str
+    no_session: bool = False
+
+
+NATIVE_GAPS = (
+    Gap("interface", lambda s: bool(s.interface), "the peer gets no session", no_session=True),
+    Gap("dynamicASN", lambda s: bool(s.dynamic_asn), "the peer gets no session", no_session=True),
+    Gap("vrf", lambda s: bool(s.vrf), "the peer gets no session", no_session=True),
+    Gap("localASN", lambda s: bool(s.local_asn), "the session uses myASN"),
+    Gap("bfdProfile", lambda s: bool(s.bfd_profile), "failures are found by the hold timer"),
+    Gap(
+        "enableGracefulRestart",
+        lambda s: bool(s.enable_graceful_restart),
+        "the peer drops the routes as soon as the session ends",
+    ),
+)
+
+
+def build_bfd(build: Build, previous: dict[str, BFDProfileSpec]) -> dict[str, BFDProfileSpec]:
+    """All valid BFD profiles."""
+    return build.accept(build.snapshot.bfd_profiles, lambda obj: _bfd(build, obj), previous)
+
+
+def _bfd(build: Build, obj: BFDProfile) -> BFDProfileSpec:
+    for attribute, (field, least, most) in BFD_RANGES.items():
+        value = getattr(obj.spec, attribute)
+        if value is not None and not least <= value <= most:
+            facts = {"field": field, "value": value, "least": least, "most": most}
+            build.report("bfd-range", obj, f"spec.{field}", **facts)
+    return obj.spec
+
+
+def build_peers(build: Build, previous: dict[str, Peer]) -> dict[str, Peer]:
+    """All valid peers."""
+    admitted: list[tuple[ObjectRef, Peer]] = []
+
+    def admit(obj: BGPPeer, peer: Peer) -> bool:
+        if build.options.backend != "native" and _clashes(build, obj, peer, admitted):
+            return False
+        admitted.append((ref(obj), peer))
+        return True
+
+    return build.accept(build.snapshot.peers, lambda obj: _peer(build, obj), previous, admit)
+
+
+def _peer(build: Build, obj: BGPPeer) -> Peer:
+    spec = obj.spec
+    native = build.options.backend == "native"
+    _check_asns(build, obj)
+    build.selectors(spec.node_selectors, obj, "spec.nodeSelectors")
+    if build.node_labels:
+        labels = build.node_labels.values()
+        build.selects_something(spec.node_selectors, labels, "node", obj, "spec.nodeSelectors")
+    if not spec.peer_address and not spec.interface:
+        build.report("peer-address-missing", obj, "spec.peerAddress")
+    if spec.peer_address and spec.interface:
+        build.report("peer-address-twice", obj, "spec.interface")
+    if not 1 <= spec.peer_port <= PORT_MAX:
+        build.report("peer-port-range", obj, "spec.peerPort", port=spec.peer_port)
+    if spec.disable_mp:
+        build.report("field-deprecated", obj, "spec.disableMP", field="disableMP")
+    _check_bfd_reference(build, obj)
+    gaps = [gap for gap in NATIVE_GAPS if native and gap.used(spec)]
+    for gap in gaps:
+        where = f"spec.{gap.field}"
+        build.report("not-yet-effective", obj, where, field=gap.field, effect=gap.effect)
+    address = _ip(build, obj, spec.peer_address, "peerAddress")
+    hold, keepalive = _timers(build, obj)
+    return Peer(
+        name=obj.name,
+        my_asn=spec.my_asn,
+        peer_asn=spec.peer_asn,
+        dynamic_asn=spec.dynamic_asn,
+        local_asn=spec.local_asn,
+        address=address,
+        interface=spec.interface,
+        source_address=_ip(build, obj, spec.source_address, "sourceAddress"),
+        port=spec.peer_port,
+        hold_time=hold,
+        keepalive_time=keepalive,
+        connect_time=_connect_time(build, obj),
+        router_id=_router_id(build, obj),
+        node_selectors=spec.node_selectors,
+        password=_password(build, obj),
+        bfd_profile=spec.bfd_profile,
+        graceful_restart=bool(spec.enable_graceful_restart),
+        ebgp_multihop=spec.ebgp_multi_hop,
+        vrf=spec.vrf,
+        families=_families(spec, address, native=native),
+        lacking=tuple(gap.field for gap in gaps if gap.no_session),
+    )
+
+
+def _families(spec: BGPPeerSpec, address: Address | None, *, native: bool) -> frozenset[int]:
+    """FRR activates the transport's family only; the native speaker always offers both."""
+    if native or address is None or spec.dual_stack_address_family:
+        return frozenset((4, 6))
+    return frozenset((address.version,))
+
+
+def _check_asns(build: Build, obj: BGPPeer) -> None:
+    spec = obj.spec
+    if spec.my_asn == 0:
+        build.report("asn-missing", obj, "spec.myASN")
+    numbers = (("myASN", spec.my_asn), ("peerASN", spec.peer_asn), ("localASN", spec.local_asn))
+    for field, value in numbers:
+        if not 0 <= value <= ASN_MAX:
+            build.report("asn-range", obj, f"spec.{field}", field=field, value=value)
+    if not spec.peer_asn and not spec.dynamic_asn:
+        build.report("peer-asn-missing", obj, "spec.peerASN")
+    if spec.peer_asn and spec.dynamic_asn:
+        build.report("peer-asn-twice", obj, "spec.dynamicASN")
+    if spec.dynamic_asn not in ("", "internal", "external"):
+        build.report("dynamic-asn-invalid", obj, "spec.dynamicASN", value=spec.dynamic_asn)
+    internal = spec.my_asn == spec.peer_asn or spec.dynamic_asn == "internal"
+    if spec.ebgp_multi_hop and internal:
+        build.report("multihop-internal", obj, "spec.ebgpMultiHop", asn=spec.my_asn)
+
+
+def _ip(build: Build, obj: BGPPeer, text: str, field: str) -> Address | None:
+    if not text:
+        return None
+    return build.parse(parse_address, text, "ip-invalid", obj, f"spec.{field}")
+
+
+def _router_id(build: Build, obj: BGPPeer) -> Address | None:
+    address = _ip(build, obj, obj.spec.router_id, "routerID")
+    if address and address.version != 4:
+        build.report("router-id-not-ipv4", obj, "spec.routerID", value=str(address))
+    return address
+
+
+def _duration(build: Build, obj: BGPPeer, text: str | None, field: str) -> float | None:
+    if text is None:
+        return None
+    return build.parse(parse_duration, text, "duration-invalid", obj, f"spec.{field}")
+
+
+def _timers(build: Build, obj: BGPPeer) -> tuple[float | None, float | None]:
+    """Hold and keepalive time; each follows from the other by the factor of RFC 4271 §4.4."""
+    hold = _duration(build, obj, obj.spec.hold_time, "holdTime")
+    keepalive = _duration(build, obj, obj.spec.keepalive_time, "keepaliveTime")
+    if hold is None and keepalive is None:
+        return None, None
+    if hold is None:
+        hold = (keepalive or 0.0) * 3
+    hold = float(int(hold))
+    keepalive = hold / 3 if keepalive is None else keepalive
+    if hold != 0 and not 3 <= hold <= HOLD_MAX:
+        build.report("hold-time-range", obj, "spec.holdTime", value=format_duration(hold))
+    elif keepalive > hold or keepalive < 0:
+        texts = {"keepalive": format_duration(keepalive), "hold": format_duration(hold)}
+        build.report("keepalive-above-hold", obj, "spec.keepaliveTime", **texts)
+    return hold, keepalive
+
+
+def _connect_time(build: Build, obj: BGPPeer) -> float | None:
+    value = _duration(build, obj, obj.spec.connect_time, "connectTime")
+    if value is not None and (value != int(value) or not 1 <= value <= CONNECT_MAX):
+        build.report("connect-time-range", obj, "spec.connectTime", value=format_duration(value))
+    return value
+
+
+def _password(build: Build, obj: BGPPeer) -> str:
+    """The password in clear, from the object or from the Secret beside it.
+
+    The reference's namespace is not used: the Secret is looked up where the peer lives.
+    """
+    spec, name = obj.spec, obj.spec.password_secret.name
+    if not name:
+        return spec.password
+    path = "spec.passwordSecret"
+    if spec.password:
+        build.report("password-twice", obj, path)
+    place = (obj.namespace, name)
+    facts = next((s for s in build.snapshot.secrets if (s.namespace, s.name) == place), None)
+    if facts is None:
+        code = "secret-not-given" if build.options.assume_cluster else "secret-missing"
+        build.report(code, obj, path, name=name, namespace=obj.namespace or "(none)")
+        return ""
+    secret = ObjectRef("Secret", facts.namespace, facts.name)
+    if facts.type != BASIC_AUTH:
+        build.report("secret-type", obj, path, [secret], name=name, type=facts.type or "(none)")
+    elif not facts.has_password:
+        build.report("secret-without-password", obj, path, [secret], name=name)
+    return facts.password
+
+
+def _check_bfd_reference(build: Build, obj: BGPPeer) -> None:
+    name = obj.spec.bfd_profile
+    profiles = [profile.name for profile in build.snapshot.bfd_profiles]
+    if name and name not in profiles:
+        known = hint(name, profiles)
+        build.report("bfd-profile-missing", obj, "spec.bfdProfile", name=name, hint=known)
+
+
+def _clashes(
+    build: Build, obj: BGPPeer, peer: Peer, admitted: list[tuple[ObjectRef, Peer]]
+) -> bool:
+    """Report what FRR cannot hold in one router: two router IDs, ASNs or equal neighbours."""
+    before = build.errors()
+    for other_ref, other in admitted:
+        if not _share_node(build, peer, other):
+            continue
+        facts = {"other": str(other_ref)}
+        if peer.router_id != other.router_id:
+            values = {"value": _id_text(peer), "other_value": _id_text(other)}
+            where = "spec.routerID"
+            build.report("router-id-conflict", obj, where, [other_ref], **facts, **values)
+        if (peer.target, peer.vrf) == (other.target, other.vrf):
+            where, target = "spec.peerAddress", peer.target
+            build.report("peer-target-conflict", obj, where, [other_ref], **facts, target=target)
+        if peer.vrf == other.vrf and peer.my_asn != other.my_asn:
+            build.report(
+                "my-asn-conflict",
+                obj,
+                "spec.myASN",
+                [other_ref],
+                **facts,
+                value=peer.my_asn,
+                other_value=other.my_asn,
+            )
+    return build.errors() > before
+
+
+def _id_text(peer: Peer) -> str:
+    return str(peer.router_id) if peer.router_id else "(unset)"
+
+
+def _share_node(build: Build, one: Peer, two: Peer) -> bool:
+    labels = build.node_labels.values()
+    return not labels or any(one.runs_on(own) and two.runs_on(own) for own in labels)

@@ -1,0 +1,246 @@
+"""The plan: everything decided about one snapshot, as one frozen value."""
+
+from collections.abc import Iterable, Mapping
+
+import msgspec
+
+from clarion.base.addr import Address
+from clarion.decide.advertise import (
+    AdvertisedRoute,
+    BGPDecision,
+    NodeRoutes,
+    RouteTable,
+    peer_refusal,
+    route_notes,
+)
+from clarion.decide.allocate import Outcome
+from clarion.decide.elect import L2Decision
+from clarion.decide.ledger import Ledger, PoolUsage
+from clarion.decide.nodes import NodeFacts, Nodes
+from clarion.decide.problems import ObjectRef, Problem
+from clarion.decide.reasons import Reason
+from clarion.decide.registry import listed
+from clarion.decide.settings import Config
+from clarion.model.meta import ObjectKey
+
+
+class ServicePlan(msgspec.Struct, frozen=True, kw_only=True):
+    """What was decided about one service.
+
+    Attributes:
+        outcome: About its addresses; None where they are taken from the status as they are.
+        addresses: What is announced.
+        reasons: Why nothing can be announced by any protocol.
+    """
+
+    service: ObjectKey
+    outcome: Outcome | None = None
+    addresses: tuple[Address, ...] = ()
+    pool: str = ""
+    reasons: tuple[Reason, ...] = ()
+    l2: L2Decision = L2Decision()
+    bgp: BGPDecision = BGPDecision()
+
+
+class L2Announcement(msgspec.Struct, frozen=True, order=True):
+    """An address for which a node answers; no interfaces (None) means on every one."""
+
+    address: Address
+    interfaces: tuple[str, ...] | None
+    services: tuple[ObjectKey, ...]
+
+
+class PlannedRoute(msgspec.Struct, frozen=True):
+    """A route that a peer is told, and where it comes from."""
+
+    route: AdvertisedRoute
+    advertisements: tuple[str, ...]
+    services: tuple[ObjectKey, ...]
+    notes: tuple[Reason, ...] = ()
+
+
+class PeerPlan(msgspec.Struct, frozen=True):
+    """What one node tells one peer.
+
+    Attributes:
+        refused: Why there is no session; None if there is one.
+    """
+
+    peer: str
+    target: str
+    refused: Reason | None = None
+    routes: tuple[PlannedRoute, ...] = ()
+
+
+class NodePlan(msgspec.Struct, frozen=True):
+    """What one node announces.
+
+    Attributes:
+        refused: Why it announces nothing at all; None if it may.
+    """
+
+    node: str
+    refused: Reason | None = None
+    l2: tuple[L2Announcement, ...] = ()
+    peers: dict[str, PeerPlan] = msgspec.field(default_factory=dict)
+
+
+class PoolPlan(msgspec.Struct, frozen=True):
+    """Use of one pool."""
+
+    pool: str
+    usage: PoolUsage
+    services: tuple[ObjectKey, ...]
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything decided: per service, per node and peer, per pool; and what is wrong."""
+
+    config: Config
+    problems: tuple[Problem, ...]
+    services: dict[ObjectKey, ServicePlan]
+    nodes: dict[str, NodePlan]
+    pools: dict[str, PoolPlan]
+
+
+def assemble(
+    nodes: Nodes,
+    ledger: Ledger,
+    problems: Iterable[Problem],
+    services: Mapping[ObjectKey, ServicePlan],
+    only: str | None = None,
+) -> Plan:
+    """Put the parts together, for all nodes or for one."""
+    config = nodes.config
+    wanted = {n: f for n, f in nodes.facts.items() if only is None or n == only}
+    answers = l2_by_node(services.values())
+    routes = _routes_of_nodes(config, wanted, services)
+    cache: dict[int, tuple[PlannedRoute, ...]] = {}
+    plans = {
+        name: NodePlan(
+            name,
+            nodes.refusal(facts),
+            answers.get(name, ()),
+            _peers(config, facts, routes[name], cache),
+        )
+        for name, facts in wanted.items()
+    }
+    noticed = [*problems, *_notices(nodes, answers)]
+    return Plan(
+        config=config,
+        problems=tuple(sorted(noticed, key=lambda problem: problem.order)),
+        services=dict(sorted(services.items())),
+        nodes=plans,
+        pools={
+            name: PoolPlan(name, ledger.usage(name), _users(services, name))
+            for name in config.pools
+        },
+    )
+
+
+def _users(services: Mapping[ObjectKey, ServicePlan], pool: str) -> tuple[ObjectKey, ...]:
+    return tuple(sorted(key for key, item in services.items() if item.pool == pool))
+
+
+def l2_by_node(services: Iterable[ServicePlan]) -> dict[str, tuple[L2Announcement, ...]]:
+    """What each node answers for; services on one address are one announcement."""
+    found: dict[str, dict[Address, list[ServicePlan]]] = {}
+    for item in services:
+        if item.l2.announced:
+            table = found.setdefault(item.l2.owner, {})
+            for address in item.addresses:
+                table.setdefault(address, []).append(item)
+    return {
+        node: tuple(join_l2(address, items) for address, items in sorted(table.items()))
+        for node, table in found.items()
+    }
+
+
+def join_l2(address: Address, items: Iterable[ServicePlan]) -> L2Announcement:
+    """The announcement of an address for all services on it that a node owns."""
+    items = sorted(items, key=lambda item: item.service)
+    names: set[str] = set()
+    everywhere = False
+    for item in items:
+        everywhere = everywhere or item.l2.interfaces is None
+        names.update(item.l2.interfaces or ())
+    interfaces = None if everywhere else tuple(sorted(names))
+    return L2Announcement(address, interfaces, tuple(item.service for item in items))
+
+
+def _routes_of_nodes(
+    config: Config, facts: Mapping[str, NodeFacts], services: Mapping[ObjectKey, ServicePlan]
+) -> dict[str, NodeRoutes]:
+    """Routes of every node; nodes with equal peers that announce the same share the work."""
+    told: dict[str, list[tuple[ObjectKey, tuple[str, ...]]]] = {name: [] for name in facts}
+    for key, item in services.items():
+        for node, ads in item.bgp.nodes.items():
+            if node in told:
+                told[node].append((key, ads))
+    made: dict[tuple[object, ...], NodeRoutes] = {}
+    found: dict[str, NodeRoutes] = {}
+    for name, own in facts.items():
+        runs = tuple(p.name for p in config.peers.values() if p.runs_on(own.labels))
+        signature = (runs, tuple(told[name]))
+        if signature not in made:
+            routes = NodeRoutes(config, name, own.labels)
+            for key, _ in told[name]:
+                routes.put(key, services[key].bgp)
+            routes.settle()
+            made[signature] = routes
+        found[name] = made[signature]
+    return found
+
+
+def _peers(
+    config: Config,
+    facts: NodeFacts,
+    routes: NodeRoutes,
+    cache: dict[int, tuple[PlannedRoute, ...]],
+) -> dict[str, PeerPlan]:
+    plans = {}
+    for name, peer in config.peers.items():
+        refused = peer_refusal(peer, facts.name, facts.labels)
+        planned: tuple[PlannedRoute, ...] = ()
+        if refused is None:
+            table = routes.table(name)
+            if id(table) not in cache:
+                cache[id(table)] = _planned(config, table)
+            planned = cache[id(table)]
+        plans[name] = PeerPlan(name, peer.target, refused, planned)
+    return plans
+
+
+def _planned(config: Config, table: RouteTable) -> tuple[PlannedRoute, ...]:
+    planned = []
+    for prefix, route in sorted(table.routes.items()):
+        names, services = table.sources(prefix)
+        notes = route_notes(prefix, [config.bgp[name] for name in names])
+        planned.append(PlannedRoute(route, names, services, notes))
+    return tuple(planned)
+
+
+def _notices(nodes: Nodes, answers: Mapping[str, tuple[L2Announcement, ...]]) -> Iterable[Problem]:
+    """Problems that only show once everything is decided."""
+    if nodes.options.assume_cluster and not nodes.facts:
+        yield Problem(code="no-nodes", object=ObjectRef("Node", "", "(any)"))
+    owners: dict[Address, list[tuple[str, L2Announcement]]] = {}
+    for node, items in sorted(answers.items()):
+        for item in items:
+            owners.setdefault(item.address, []).append((node, item))
+    for address, found in owners.items():
+        if len(found) > 1:
+            keys = sorted(key for _, item in found for key in item.services)
+            facts = {
+                "address": str(address),
+                "nodes": listed([node for node, _ in found]),
+                "services": listed(keys),
+            }
+            refs = [ObjectRef("Service", key.namespace, key.name) for key in keys]
+            yield Problem(
+                code="address-announced-twice",
+                object=refs[0],
+                path="status.loadBalancer",
+                facts=dict(facts),
+                related=tuple(refs[1:]),
+            )
