@@ -13,6 +13,12 @@ SPEAKER_LEASE_DURATION_SECONDS = 4.0
 PULSE_HEARTBEAT_SECONDS = 0.5
 PULSE_ORPHAN_SECONDS = 3.0
 
+# A speaker that does not see its own renewals come back sees nobody's, and judges nobody.
+SPEAKER_LEASE_BLIND_SECONDS = 2.5
+assert (
+    SPEAKER_LEASE_BLIND_SECONDS + SPEAKER_LEASE_RENEW_SECONDS < SPEAKER_LEASE_DURATION_SECONDS
+)
+
 # An owner whose speaker is gone must fall silent before the others take its addresses over.
 assert PULSE_ORPHAN_SECONDS < SPEAKER_LEASE_DURATION_SECONDS
 # One lost heartbeat or renewal is not a death.

@@ -31,7 +31,7 @@ class Interface(msgspec.Struct, frozen=True):
         loopback: Is the loopback interface.
         ethernet: Carries Ethernet frames.
         master: Index of the bond, bridge or VRF that it belongs to, 0 for none.
-        link_local: Usable IPv6 link-local address (duplicate detection done), or None.
+        link_local: IPv6 link-local address, which may still be tentative; None without one.
         addresses: Every other usable address.
     """
 
@@ -106,7 +106,7 @@ def fitness(interface: Interface, exclusions: Exclusions) -> Fitness:
         return Fitness(common, common)
     return Fitness(
         arp=None if interface.broadcast else Obstacle.NO_BROADCAST,
-        # RFC 4861 §4.4: an advertisement's source is an address assigned to the interface.
+        # RFC 4291 §2.8: without a link-local address an interface does not speak IPv6.
         ndp=None if interface.link_local is not None else Obstacle.NO_LINK_LOCAL,
     )
 
