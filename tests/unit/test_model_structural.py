@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from clarion.model import kinds
-from clarion.model.schema import object_schema
+from clarion.model.schema import object_schema, openapi_schema
 from clarion.model.structural import apply_defaults, prune, validate
 
 PEER = object_schema(kinds.BGP_PEER)
@@ -176,3 +176,14 @@ def test_pruning() -> None:
     }
     service = {"metadata": {}, "spec": {"strange": [1]}}
     assert prune(SERVICE, service) == service
+
+
+def test_the_schema_of_a_definition_leaves_metadata_to_the_api() -> None:
+    schema = openapi_schema(kinds.COMMUNITY)
+    given = {"metadata": {"name": "x", "anything": 1}, "spec": {"communities": {"a": [{"b": 1}]}}}
+    assert found(schema, given) == [("WrongType", "spec.communities")]
+    assert prune(schema, given)["metadata"] == given["metadata"]
+
+
+def test_pruning_leaves_a_list_in_the_wrong_place_to_be_judged() -> None:
+    assert prune(POOL, {"spec": ["a"]}) == {"spec": ["a"]}

@@ -64,6 +64,7 @@ _type_decoder = msgspec.json.Decoder(_TypeMeta)
 _raw_list_decoder = msgspec.json.Decoder(_RawList)
 
 
+_list_of: Any = KubeList  # subscripted with a struct that is known only when it runs
 _decoders: dict[Any, "msgspec.json.Decoder[Any]"] = {}
 
 
@@ -135,7 +136,7 @@ def decode_list_items(data: bytes, kind: Kind) -> ListPage:
         UndecodableError: not JSON, or not a list at all.
     """
     try:
-        page = _decoder(KubeList[kind.struct]).decode(data)  # type: ignore[name-defined]
+        page = _decoder(_list_of[kind.struct]).decode(data)
         return ListPage(page.metadata, page.items)
     except msgspec.ValidationError:
         return _decode_one_by_one(data, kind)

@@ -99,9 +99,7 @@ def prune(schema: Schema, value: Any, *, root: bool = True) -> Any:
     At the root of an object apiVersion, kind and metadata always stay.
     """
     if isinstance(value, list):
-        items = schema.get("items")
-        if items is None:
-            return value if schema.get("x-kubernetes-preserve-unknown-fields") else []
+        items = schema.get("items", {})
         return [prune(items, item, root=False) for item in value]
     if not isinstance(value, dict):
         return value
@@ -164,7 +162,7 @@ class _Judge:
         self, schema: Schema, value: JSONObject, old: Any, path: str
     ) -> Iterator[FieldError]:
         properties = schema.get("properties", {})
-        misspelt = self._misspelt(schema, value)
+        misspelt = self._misspelt(schema, value, path)
         for name in schema.get("required", ()):
             if name in misspelt.values():
                 continue  # one cause, one fault
@@ -187,7 +185,7 @@ class _Judge:
             where = _join(path, key) if key in properties else f"{path}[{key}]"
             yield from self.errors(child, item, before, where)
 
-    def _misspelt(self, schema: Schema, value: JSONObject) -> dict[str, str | None]:
+    def _misspelt(self, schema: Schema, value: JSONObject, path: str) -> dict[str, str | None]:
         """Fields that the schema does not know, each with the name probably meant.
 
         Where unknown fields are kept, only a known name in other letter case counts.
@@ -196,6 +194,8 @@ class _Judge:
             return {}
         unknown = [key for key in value if _child_schema(schema, key) is None]
         known = schema.get("properties", {})
+        if path == "metadata" and not known:
+            return {}  # a custom kind's schema leaves metadata to the API
         if schema.get("x-kubernetes-preserve-unknown-fields"):
             by_lower = {name.lower(): name for name in known}
             return {key: by_lower[key.lower()] for key in unknown if key.lower() in by_lower}

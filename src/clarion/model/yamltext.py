@@ -18,6 +18,13 @@ _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _TAG = "tag:yaml.org,2002:"
 _MERGE = "<<"
 
+_TAGGED: dict[str, tuple[type, ...]] = {
+    _TAG + "int": (int,),
+    _TAG + "float": (int, float),
+    _TAG + "bool": (bool,),
+    _TAG + "null": (type(None),),
+}
+
 _NULLS = frozenset({"", "~", "null", "Null", "NULL"})
 _BOOLS = {w: w.lower() == "true" for w in ("true", "True", "TRUE", "false", "False", "FALSE")}
 _INT = re.compile(r"[-+]?[0-9]+")
@@ -277,17 +284,15 @@ class _Builder:
             self._read_tagged(text, tag, node)
 
     def _read_tagged(self, text: str, tag: str, node: Node) -> None:
-        wanted = {"int": int, "float": (int, float), "bool": bool, "null": type(None)}.get(
-            tag.removeprefix(_TAG)
-        )
-        if wanted is None or not tag.startswith(_TAG):
+        wanted = _TAGGED.get(tag)
+        if wanted is None:
             self._fault("UnsupportedTag", node, f"the tag {tag} is not supported")
             return
         try:
             node.value = resolve(text)
         except OverflowError:
             node.value = text
-        if not isinstance(node.value, wanted):  # type: ignore[arg-type]
+        if not isinstance(node.value, wanted):
             self._fault("UnsupportedTag", node, f"{text!r} is no {tag.removeprefix(_TAG)}")
 
 
