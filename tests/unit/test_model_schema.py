@@ -1,7 +1,10 @@
 """Schemas and CustomResourceDefinitions: complete, structural, and the same as the file."""
 
+import json
 import os
 import re
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -45,6 +48,24 @@ def test_the_command_prints_the_file() -> None:
     result = CliRunner().invoke(command, [])
     assert result.exit_code == 0
     assert result.output == CRD_FILE.read_text()
+
+
+@pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not installed")
+def test_kubectl_reads_the_file_as_it_was_meant() -> None:
+    done = subprocess.run(
+        ["kubectl", "annotate", "--local", "-o", "json", "-f", CRD_FILE, "judged=yes"],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    decoder, rest, read = json.JSONDecoder(), done.stdout.strip(), []
+    while rest:
+        crd, end = decoder.raw_decode(rest)
+        del crd["metadata"]["annotations"]
+        read.append(crd)
+        rest = rest[end:].lstrip()
+    assert read == custom_resource_definitions()
 
 
 def structs_within(struct: type[msgspec.Struct]) -> Iterator[type[msgspec.Struct]]:
