@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import ssl
 from collections import deque
 from collections.abc import Awaitable, Callable
 from types import TracebackType
@@ -102,9 +103,13 @@ class ScriptedServer:
     """Answers each request with the next row of its script; use as `async with`.
 
     What comes after the end of the script is answered with 500 and kept in `beyond`.
+
+    Args:
+        tls: Serve HTTPS with this.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+        self._tls = tls
         self.seen: list[Seen] = []
         self.beyond: list[Seen] = []
         self.port = 0
@@ -123,7 +128,7 @@ class ScriptedServer:
     @property
     def url(self) -> str:
         """Where the server listens."""
-        return f"http://127.0.0.1:{self.port}"
+        return f"{'https' if self._tls else 'http'}://127.0.0.1:{self.port}"
 
     async def start(self) -> None:
         """Listen, on the port of the last time if there was one."""
@@ -133,7 +138,10 @@ class ScriptedServer:
             app, access_log=None, handler_cancellation=True, shutdown_timeout=0.01
         )
         await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", self.port, reuse_address=True).start()
+        site = web.TCPSite(
+            self._runner, "127.0.0.1", self.port, reuse_address=True, ssl_context=self._tls
+        )
+        await site.start()
         self.port = self._runner.addresses[0][1]
 
     async def stop(self) -> None:
