@@ -17,11 +17,10 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-import msgspec
-
 from clarion.base.addr import parse_address
 from clarion.lab.process import LabError, pause, run
 from clarion.model.annotations import LABEL_SLICE_SERVICE
+from clarion.model.codec import from_builtins
 from clarion.model.core import EndpointSlice, Service, ServicePort
 
 TABLE = "inet clarion_lab_proxy"
@@ -137,7 +136,7 @@ class Store:
         """Take in one watch event."""
         if event["type"] not in ("ADDED", "MODIFIED", "DELETED"):
             return
-        obj = msgspec.convert(event["object"], KINDS[plural])
+        obj = from_builtins(event["object"], KINDS[plural])
         if event["type"] == "DELETED":
             self.objects[plural].pop(obj.key, None)
         else:

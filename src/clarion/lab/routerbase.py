@@ -12,7 +12,8 @@ from clarion.lab.netns import Namespace
 from clarion.lab.process import LabError, Process, wait_until
 
 Family = Literal["ipv4", "ipv6"]
-Version = Literal[4, 6]
+Version = int
+"""4 or 6."""
 ESTABLISHED = "Established"
 
 
