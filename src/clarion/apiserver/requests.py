@@ -1,0 +1,227 @@
+"""Reading requests: paths, parameters, bodies and the form in which the answer is wanted."""
+
+import base64
+import binascii
+import enum
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from clarion.apiserver.registry import DeleteOptions, FieldValidation, Target, WriteOptions
+from clarion.apiserver.resources import find
+from clarion.apiserver.selectors import FieldSelector, LabelSelector, Selection
+from clarion.apiserver.status import (
+    bad_request,
+    no_such_path,
+    not_acceptable,
+)
+from clarion.apiserver.wire import decode_object, encode
+from clarion.base import limits
+
+Query = Mapping[str, str]
+
+
+def read_target(path: str) -> Target:
+    """What a path below /api or /apis is about.
+
+    Raises:
+        ApiError: 404, nothing we have.
+    """
+    parts = path.strip("/").split("/")
+    if parts[0] == "api" and len(parts) > 2:
+        group, version, rest = "", parts[1], parts[2:]
+    elif parts[0] == "apis" and len(parts) > 3:
+        group, version, rest = parts[1], parts[2], parts[3:]
+    else:
+        raise no_such_path()
+    namespace = ""
+    if rest[0] == "namespaces" and len(rest) > 2 and rest[2] not in ("status", "finalize"):
+        namespace, rest = rest[1], rest[2:]
+    resource = find(group, rest[0])
+    if resource is None or version not in resource.versions or len(rest) > 3:
+        raise no_such_path()
+    if namespace and not resource.namespaced:
+        raise no_such_path()
+    name = rest[1] if len(rest) > 1 else ""
+    subresource = rest[2] if len(rest) > 2 else ""
+    known = ("status",) if resource.has_status else ()
+    if resource.plural == "namespaces":
+        known = (*known, "finalize")
+    if subresource and subresource not in known:
+        raise no_such_path()
+    if name and resource.namespaced and not namespace:
+        raise no_such_path()
+    return Target(resource, resource.versions[version], namespace, name, subresource)
+
+
+class Form(enum.Enum):
+    """The shapes in which an object can be given."""
+
+    OBJECT = "object"
+    TABLE = "Table"
+    PARTIAL = "PartialObjectMetadata"
+    AGGREGATED = "APIGroupDiscoveryList"
+
+
+_JSON_TYPES = ("application/json", "application/*", "*/*")
+
+
+def read_accept(header: str, *, tables: bool = True) -> Form:
+    """The first form asked for that can be made.
+
+    Raises:
+        ApiError: 406, none.
+    """
+    if not header.strip():
+        return Form.OBJECT
+    for offer in header.split(","):
+        media, *rest = [part.strip() for part in offer.split(";")]
+        parameters = dict(part.partition("=")[::2] for part in rest)
+        if media not in _JSON_TYPES:
+            continue
+        wanted = parameters.get("as", "")
+        if not wanted:
+            return Form.OBJECT
+        if wanted == "Table" and tables and parameters.get("v") == "v1":
+            return Form.TABLE
+        if wanted.startswith("PartialObjectMetadata") and parameters.get("v") == "v1":
+            return Form.PARTIAL
+        if wanted == "APIGroupDiscoveryList" and parameters.get("v") == "v2":
+            return Form.AGGREGATED
+    raise not_acceptable("application/json")
+
+
+def read_flag(query: Query, name: str) -> bool:
+    """A parameter that is true or false."""
+    return query.get(name, "").lower() in ("1", "true")
+
+
+def read_number(query: Query, name: str) -> int | None:
+    """A parameter that is a whole number of at least zero; None if it is not given.
+
+    Raises:
+        ApiError: 400, something else.
+    """
+    text = query.get(name, "")
+    if not text:
+        return None
+    if not (text.isascii() and text.isdigit()) or len(text) > 18:
+        raise bad_request(f"invalid {name}: {text!r} is not a number")
+    return int(text)
+
+
+def read_version(query: Query) -> int | None:
+    """The resourceVersion asked for; None for any."""
+    return read_number(query, "resourceVersion") or None
+
+
+def read_selection(target: Target, query: Query) -> Selection:
+    """Both selectors.
+
+    Raises:
+        ApiError: 400, not understood.
+    """
+    return Selection(
+        LabelSelector(query.get("labelSelector", "")),
+        FieldSelector(query.get("fieldSelector", ""), target.resource),
+    )
+
+
+def _read_dry_run(value: Any) -> bool:
+    values = [value] if isinstance(value, str) else list(value or [])
+    if any(one != "All" for one in values if one):
+        raise bad_request(f"Invalid value: {values}: dryRun: supported values: All")
+    return "All" in values
+
+
+def read_write_options(query: Query, agent: str) -> WriteOptions:
+    """Parameters of a write.
+
+    Raises:
+        ApiError: 400, not understood.
+    """
+    validation = query.get("fieldValidation", "") or "Warn"
+    if validation not in ("Ignore", "Warn", "Strict"):
+        raise bad_request(
+            f'fieldValidation: Unsupported value: "{validation}": supported values: '
+            '"Ignore", "Warn", "Strict"'
+        )
+    typed: FieldValidation = validation  # type: ignore[assignment]
+    manager = query.get("fieldManager", "") or agent.partition("/")[0] or "unknown"
+    if len(manager) > 128 or not manager.isprintable():
+        raise bad_request("fieldManager: Invalid value: must be at most 128 printable characters")
+    return WriteOptions(
+        dry_run=_read_dry_run(query.get("dryRun")), validation=typed, manager=manager
+    )
+
+
+class _Preconditions(msgspec.Struct, frozen=True, rename="camel"):
+    uid: str | None = None
+    resource_version: str | None = None
+
+
+class _DeleteBody(msgspec.Struct, frozen=True, rename="camel"):
+    propagation_policy: str | None = None
+    orphan_dependents: bool | None = None
+    preconditions: _Preconditions | None = None
+    dry_run: list[str] | None = None
+
+
+def read_delete_options(query: Query, body: bytes) -> DeleteOptions:
+    """Options from the body of a deletion, or from its parameters.
+
+    Raises:
+        ApiError: 400, not understood.
+    """
+    try:
+        given = msgspec.convert(decode_object(body), _DeleteBody) if body else _DeleteBody()
+    except msgspec.ValidationError as error:
+        raise bad_request(f"the DeleteOptions cannot be read: {error}") from None
+    policy = given.propagation_policy or query.get("propagationPolicy", "")
+    orphan = given.orphan_dependents
+    if not policy and orphan is not None:
+        policy = "Orphan" if orphan else "Background"
+    if policy not in ("", "Background", "Foreground", "Orphan"):
+        raise bad_request(
+            f'DeleteOptions is invalid: propagationPolicy: Invalid value: "{policy}": '
+            "must be Foreground, Background or Orphan"
+        )
+    conditions = given.preconditions or _Preconditions()
+    return DeleteOptions(
+        uid=conditions.uid or "",
+        resource_version=conditions.resource_version or "",
+        propagation=policy or "Background",  # type: ignore[arg-type]
+        dry_run=_read_dry_run(given.dry_run or query.get("dryRun")),
+    )
+
+
+class Position(msgspec.Struct, frozen=True, rename={"revision": "rv", "namespace": "ns"}):
+    """Where a list goes on: after this object, at this revision."""
+
+    revision: int
+    namespace: str
+    name: str
+
+    def token(self) -> str:
+        """The text that a client sends back as `continue`."""
+        return base64.urlsafe_b64encode(encode(self)).decode().rstrip("=")
+
+    @classmethod
+    def read(cls, token: str) -> "Position":
+        """Read a token.
+
+        Raises:
+            ApiError: 400, not one of ours.
+        """
+        try:
+            raw = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4))
+            return msgspec.json.decode(raw, type=cls)
+        except (ValueError, binascii.Error, msgspec.MsgspecError):
+            raise bad_request("continue key is not valid") from None
+
+
+def read_limit(query: Query) -> int | None:
+    """How many objects a page may hold; None for all."""
+    limit = read_number(query, "limit")
+    return min(limit, limits.API_PAGE_OBJECTS) if limit else None
