@@ -8,12 +8,11 @@ as bytes; the reflector decodes them by slices.
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from enum import StrEnum
-from functools import cache
 from types import TracebackType
-from typing import Any, Final, Self, TypeAlias, TypeVar
+from typing import Any, Final, Self, TypeVar
 from urllib.parse import quote
 
 import aiohttp
@@ -23,6 +22,7 @@ from clarion import __version__
 from clarion.base import limits
 from clarion.base.errors import ClarionError, DecodeError
 from clarion.edge.kubeconfig import Identity, KubeConfig
+from clarion.model import codec
 from clarion.model.kinds import Kind, kind_of
 from clarion.model.meta import KubeObject, ObjectKey
 from clarion.proto.kube.wire import Status, StatusCause, decode_page, decode_status
@@ -117,43 +117,6 @@ def _error_from(status: int, body: bytes, headers: Mapping[str, str], what: str)
     if answer.reason == "AlreadyExists":
         kind = AlreadyExistsError
     return kind(status, answer.reason, f"{what}: {answer.message}", answer.causes, wait)
-
-
-# --- decoding -------------------------------------------------------------------------------
-
-
-def _without_nulls(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _without_nulls(item) for name, item in value.items() if item is not None}
-    if isinstance(value, list):
-        return [_without_nulls(item) for item in value]
-    return value
-
-
-Decoder: TypeAlias = Callable[[bytes | msgspec.Raw], O]
-
-
-@cache
-def decoder_for(struct: type[O]) -> Decoder[O]:
-    """A function that reads objects of this struct and raises `DecodeError` when it cannot.
-
-    Kubernetes writes an empty list of some old types as null, and null means absent everywhere:
-    an object that does not decode as it stands is tried once more without its nulls.
-    """
-    decoder = msgspec.json.Decoder(struct)
-
-    def decode(raw: bytes | msgspec.Raw) -> O:
-        try:
-            return decoder.decode(raw)
-        except msgspec.ValidationError as first:
-            try:
-                return msgspec.convert(_without_nulls(msgspec.json.decode(raw)), struct)
-            except msgspec.MsgspecError:
-                raise DecodeError(str(first)) from first
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-            raise DecodeError(str(error)) from error
-
-    return decode
 
 
 # --- requests -------------------------------------------------------------------------------
@@ -278,13 +241,13 @@ class KubeClient:
         """A new object, as the server stored it."""
         path = path_of(kind_of(obj), obj.namespace)
         query = {"dryRun": "All"} if dry_run else {}
-        body = await self.request("POST", path, query, msgspec.json.encode(obj))
+        body = await self.request("POST", path, query, codec.encode(obj))
         return self._decode(type(obj), body)
 
     async def update(self, obj: O, *, subresource: str = "") -> O:
         """Replace an object. What its struct does not hold is lost: patch kinds of Kubernetes."""
         path = path_of(kind_of(obj), obj.namespace, obj.name, subresource)
-        body = await self.request("PUT", path, {}, msgspec.json.encode(obj))
+        body = await self.request("PUT", path, {}, codec.encode(obj))
         return self._decode(type(obj), body)
 
     async def update_status(self, obj: O) -> O:
@@ -323,7 +286,7 @@ class KubeClient:
             query["force"] = "true"
         if dry_run:
             query["dryRun"] = "All"
-        body = await self.request("PATCH", path, query, msgspec.json.encode(patch), how)
+        body = await self.request("PATCH", path, query, codec.encode(patch), how)
         return self._decode(of, body)
 
     async def delete(
@@ -334,15 +297,14 @@ class KubeClient:
         named = {"uid": uid, "resourceVersion": version}
         conditions = {name: value for name, value in named.items() if value}
         options = {"kind": "DeleteOptions", "apiVersion": "v1", "preconditions": conditions}
-        body = msgspec.json.encode(options) if conditions else b""
+        body = codec.encode(options) if conditions else b""
         await self.request("DELETE", path, {}, body)
 
     @staticmethod
     def _decode(of: type[O], body: bytes | msgspec.Raw) -> O:
-        decode: Decoder[O] = decoder_for(of)
         try:
-            return decode(body)
-        except DecodeError as error:
+            return codec.decode(body, of)
+        except codec.UndecodableError as error:
             message = f"the server's {of.__name__} cannot be read: {error.message}"
             raise UnreachableError(0, "BadAnswer", message) from error
 

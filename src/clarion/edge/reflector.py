@@ -14,10 +14,10 @@ from clarion.edge.kubeclient import (
     ApiError,
     KubeClient,
     Selection,
-    decoder_for,
 )
 from clarion.edge.logs import Log
 from clarion.edge.tasks import OnExit, Supervisor
+from clarion.model import codec
 from clarion.model.kinds import Kind, kind_of
 from clarion.model.meta import KubeObject, ObjectKey
 from clarion.proto.kube import reflector as machine
@@ -110,13 +110,8 @@ class Reflector(Generic[O]):
         self._on_delta = on_delta
         self._log = (log or Log("reflector")).bind(kind=self.kind.kind)
         self._policy = policy or machine.Policy(page_items=limits.KUBE_PAGE_ITEMS)
-        decode = decoder_for(of)
-
-        def decoded(raw: bytes | msgspec.Raw) -> Decoded[O]:
-            obj = cast("O", decode(raw))
-            return Decoded(obj.key, obj.metadata.resource_version, obj)
-
-        self._machine: machine.Reflector[O] = machine.Reflector(decoded, self._policy)
+        self._of = of
+        self._machine = machine.Reflector(self._decode, self._policy)
         self._set_aside: dict[str, str] = {}
         self._trouble = ""
         self._lists = self._watches = self._events = 0
@@ -136,6 +131,13 @@ class Reflector(Generic[O]):
             watches=self._watches,
             events=self._events,
         )
+
+    def _decode(self, raw: bytes | msgspec.Raw) -> Decoded[O]:
+        try:
+            obj = codec.decode(raw, self._of)
+        except codec.UndecodableError as error:
+            raise DecodeError(error.message) from error
+        return Decoded(obj.key, obj.metadata.resource_version, obj)
 
     async def run(self) -> None:
         """Follow the server until cancelled."""

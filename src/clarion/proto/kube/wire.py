@@ -104,6 +104,9 @@ class Page(msgspec.Struct, frozen=True):
     token: str
 
 
+# Deep nesting ends in a RecursionError.
+_UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+
 _list_decoder = msgspec.json.Decoder(_List)
 _frame_decoder = msgspec.json.Decoder(Frame)
 _bare_decoder = msgspec.json.Decoder(_Bare)
@@ -118,7 +121,7 @@ def decode_page(body: bytes) -> Page:
     """
     try:
         envelope = _list_decoder.decode(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except _UNREADABLE as error:
         raise DecodeError(f"the answer is not a list: {error}") from error
     version = envelope.metadata.resource_version
     if version in ("", "0"):
@@ -134,7 +137,7 @@ def decode_frame(line: bytes) -> Frame:
     """
     try:
         return _frame_decoder.decode(line)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except _UNREADABLE as error:
         raise DecodeError(f"the watch line cannot be read: {error}") from error
 
 
@@ -146,7 +149,7 @@ def decode_metadata(raw: bytes | msgspec.Raw) -> Metadata:
     """
     try:
         return _bare_decoder.decode(raw).metadata
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except _UNREADABLE as error:
         raise DecodeError(f"the object's metadata cannot be read: {error}") from error
 
 
@@ -154,7 +157,7 @@ def decode_status(raw: bytes | msgspec.Raw) -> Status | None:
     """The Status in an error body; None when the body is something else, say a proxy's page."""
     try:
         status = _status_decoder.decode(raw)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except _UNREADABLE:
         return None
     return status if status.kind == "Status" else None
 
