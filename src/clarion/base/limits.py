@@ -19,6 +19,9 @@ assert (
     SPEAKER_LEASE_BLIND_SECONDS + SPEAKER_LEASE_RENEW_SECONDS < SPEAKER_LEASE_DURATION_SECONDS
 )
 
+# A speaker that stops answers this long after it said so: others take over meanwhile.
+SPEAKER_HANDOVER_SECONDS = 0.3
+
 # An owner whose speaker is gone must fall silent before the others take its addresses over.
 assert PULSE_ORPHAN_SECONDS < SPEAKER_LEASE_DURATION_SECONDS
 # One lost heartbeat or renewal is not a death.

@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Mapping
 
 import msgspec
 
-from clarion.base.addr import Address
+from clarion.base.addr import Address, Prefix
 from clarion.base.errors import InvalidInputError
 from clarion.base.limits import (
     BGP_ACCEPT_BATCH,
@@ -157,7 +157,7 @@ class _Peer:
         self._on_change = on_change
         self._links: dict[Direction, _Link] = {}
         self._timer: asyncio.TimerHandle | None = None
-        self.routes: Collection[Route] = ()
+        self.routes: dict[Prefix, Route] = {}
         self.session = Session(config, host.clock.monotonic())
 
     # -- from the speaker ------------------------------------------------------------------------
@@ -182,8 +182,18 @@ class _Peer:
 
     def set_routes(self, routes: Collection[Route]) -> None:
         """Replace the routes."""
-        self.routes = routes
+        self.routes = {route.prefix: route for route in sorted(routes)}
         self.session.set_routes(routes)
+        self._pump()
+
+    def change_routes(self, changes: Mapping[Prefix, Route | None]) -> None:
+        """Change the routes of these prefixes only."""
+        for prefix, route in changes.items():
+            if route is None:
+                self.routes.pop(prefix, None)
+            else:
+                self.routes[prefix] = route
+        self.session.change_routes(changes)
         self._pump()
 
     def accept(self, sock: socket.socket) -> None:
@@ -474,7 +484,7 @@ class BgpSpeaker:
             effect = effects[name] = change_effect(peer.session.config, config)
             if effect is ChangeEffect.RESET:
                 peer.stop(Cease.OTHER_CONFIGURATION_CHANGE)
-                self._add(name, config, peer.routes)
+                self._add(name, config, peer.routes.values())
             elif effect is not ChangeEffect.NONE:
                 peer.configure(config)
         return effects
@@ -482,12 +492,18 @@ class BgpSpeaker:
     def set_routes(self, peer: str, routes: Collection[Route]) -> None:
         """Replace the routes for a peer; what changed goes out as the fewest UPDATEs.
 
-        The collection is kept, so it must not change afterwards.
-
         Raises:
             KeyError: no such peer is configured.
         """
         self._peers[peer].set_routes(routes)
+
+    def change_routes(self, peer: str, changes: Mapping[Prefix, Route | None]) -> None:
+        """Change a peer's routes of these prefixes only (None withdraws), at the cost of these.
+
+        Raises:
+            KeyError: no such peer is configured.
+        """
+        self._peers[peer].change_routes(changes)
 
     def status(self) -> dict[str, SessionStatus]:
         """Every peer as it stands; times are on the monotonic clock."""

@@ -84,6 +84,8 @@ class Heartbeat:
             labels=dict(labels or {}),
             owner_references=owners,
         )
+        self.annotations: Mapping[str, str] = {}
+        """What the next renewal shall tell beside the fact of living; may be replaced any time."""
         self._record = LeaseRecord(holder=holder, duration=duration_seconds)
         self._log = Log("heartbeat").bind(lease=str(key))
         self._renewed_at: float | None = None
@@ -126,7 +128,8 @@ class Heartbeat:
                 renew_time=micro_time(self._clock.now()),
             )
         )
-        patch = {"metadata": {"labels": self._meta.labels}, "spec": spec}
+        told = {"labels": self._meta.labels, "annotations": dict(self.annotations)}
+        patch = {"metadata": told, "spec": spec}
         try:
             await self._client.patch(Lease, self._key, patch)
         except NotFoundError:

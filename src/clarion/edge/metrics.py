@@ -87,6 +87,14 @@ L2_RESPONSES = _counter("metallb_layer2_responses_sent", "ARP and NDP answers se
 L2_GRATUITOUS = _counter(
     "metallb_layer2_gratuitous_sent", "Gratuitous ARP and unsolicited NDP frames sent.", "ip"
 )
+SPEAKER_ANNOUNCED = _gauge(
+    "metallb_speaker_announced",
+    "1 for each address of a service that this node announces.",
+    "service",
+    "protocol",
+    "node",
+    "ip",
+)
 BGP_SESSION_UP = _gauge("metallb_bgp_session_up", "Whether the session is established.", "peer")
 BGP_UPDATES = _counter("metallb_bgp_updates_total", "BGP UPDATE messages sent.", "peer")
 BGP_ANNOUNCED = _gauge(

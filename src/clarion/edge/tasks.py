@@ -119,7 +119,9 @@ class StopSignals:
 
     def __enter__(self) -> Self:
         for number in (signal.SIGTERM, signal.SIGINT):
-            self._loop.add_signal_handler(number, self._on_signal, number)
+            # Whoever started us with a signal ignored stops us by other means (signal(7)).
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                self._loop.add_signal_handler(number, self._on_signal, number)
         return self
 
     def __exit__(

@@ -8,7 +8,7 @@ asked for leaves no trace on the wire, so a slow peer costs one map and no queue
 What `take` has handed out counts as sent; when the connection ends, `stop` forgets it.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Final
 
 import msgspec
@@ -99,7 +99,7 @@ class AdjOut:
         self._encoded: dict[_Group, bytes] = {}
         self._markers: list[tuple[Family, bool]] = []  # True ends a refresh, False the first dump
         self._refreshing: dict[Family, bool] = {}  # True once the beginning was said
-        self._refused = 0
+        self._refused: set[Prefix] = set()
         self._updates_built = 0
 
     @property
@@ -110,7 +110,7 @@ class AdjOut:
     @property
     def refused(self) -> int:
         """Routes that carry more communities than BGP_COMMUNITY_BYTES_MAX, and are not sent."""
-        return self._refused
+        return len(self._refused)
 
     @property
     def announced(self) -> int:
@@ -139,7 +139,7 @@ class AdjOut:
         if len(desired) != len(wanted):
             desired = {route.prefix: route for route in sorted(wanted)}
         before, self._desired, self._known = self._desired, desired, True
-        self._refused = len(routes) - len(wanted)
+        self._refused = {route.prefix for route in routes} - desired.keys()
         if self._terms is None:
             return
         for prefix, old in before.items():
@@ -149,6 +149,18 @@ class AdjOut:
             former = before.get(prefix)
             if former is not new and former != new:
                 self._change(prefix, former, new)
+
+    def change_routes(self, changes: Mapping[Prefix, Route | None]) -> None:
+        """Change what is desired of these prefixes only; None: nothing any more."""
+        self._known = True
+        for prefix, route in changes.items():
+            new = route if route is not None and _fits(route) else None
+            (self._refused.discard if route is new else self._refused.add)(prefix)
+            old = self._desired.pop(prefix, None)
+            if new is not None:
+                self._desired[prefix] = new
+            if self._terms is not None and old != new:
+                self._change(prefix, old, new)
 
     def _change(self, prefix: Prefix, old: Route | None, new: Route | None) -> None:
         """Move one prefix to the group where it now belongs, if any."""

@@ -35,6 +35,16 @@ class Timer(enum.Enum):
     SEND_HOLD = "send hold"
 
 
+_ON_THE_LINE = (State.OPEN_SENT, State.OPEN_CONFIRM, State.ESTABLISHED)
+RUNS_IN: Final[dict[Timer, tuple[State, ...]]] = {
+    Timer.RETRY: (State.IDLE,),
+    Timer.CONNECT_RETRY: (State.CONNECT,),
+    Timer.HOLD: _ON_THE_LINE,
+    Timer.KEEPALIVE: (State.OPEN_CONFIRM, State.ESTABLISHED),
+    Timer.SEND_HOLD: (State.ESTABLISHED,),
+}
+"""The states in which each timer may run."""
+
 EVENT_OF: Final = {
     Timer.RETRY: Event.START,
     Timer.CONNECT_RETRY: Event.CONNECT_RETRY_EXPIRES,
@@ -98,11 +108,11 @@ class Connection:
         return bool(self._outbox) or self._keepalive_due
 
     def step(self, event: Event) -> tuple[Action, ...]:
-        """Move the machine; a change of state stops the timers of the former state."""
-        before = self.state
+        """Move the machine; timers that have no place in the new state stop."""
         transition = self._machine.step(event)
-        if transition.state is not before:
-            self._deadlines.clear()
+        for timer in list(self._deadlines):
+            if transition.state not in RUNS_IN[timer]:
+                del self._deadlines[timer]
         return transition.actions
 
     def expired(self, now: float) -> Timer | None:
@@ -136,7 +146,9 @@ class Connection:
             self.arm(Timer.CONNECT_RETRY, now + jittered(BGP_CONNECT_SECONDS, jitter))
         elif action is Action.ARM_OPEN_HOLD:
             self.arm(Timer.HOLD, now + BGP_OPEN_HOLD_SECONDS)
-        elif action is Action.ARM_HOLD and self.hold_time:
+        elif action is Action.ARM_HOLD and not self.hold_time:
+            self._deadlines.pop(Timer.HOLD, None)  # RFC 4271 §4.2: 0 is for ever
+        elif action is Action.ARM_HOLD:
             self.arm(Timer.HOLD, now + self.hold_time)
         elif action is Action.ARM_KEEPALIVE and self.hold_time:
             # RFC 4271 §4.4: hold time 0 means no keepalives.

@@ -5,11 +5,11 @@ returns, and writes what `take` hands out. Two `Connection`s stand inside: the o
 one the peer opens; when both live, one is chosen (RFC 4271 §6.8, RFC 6286 §2.3).
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 import msgspec
 
-from clarion.base.addr import Address
+from clarion.base.addr import Address, Prefix
 from clarion.base.errors import DecodeError
 from clarion.base.limits import (
     BGP_MESSAGE_BYTES,
@@ -177,6 +177,10 @@ class Session:
         """Replace the routes that the peer should have."""
         self._adj_out.set_routes(routes)
 
+    def change_routes(self, changes: Mapping[Prefix, Route | None]) -> None:
+        """Change the routes of these prefixes only; None: the peer should have none."""
+        self._adj_out.change_routes(changes)
+
     # -- what the driver says --------------------------------------------------------------------
 
     def admit(self, now: float) -> Notification | None:
@@ -212,6 +216,8 @@ class Session:
     def receive(self, direction: Direction, data: bytes, now: float) -> None:
         """Bytes arrived. Everything that is wrong with them becomes a NOTIFICATION."""
         line = self._lines[direction]
+        if line.endpoints is None:  # late bytes of a connection that was dropped
+            return
         line.feed(data)
         while line.endpoints is not None:
             try:

@@ -67,6 +67,16 @@ class LeaseObserver:
             return Liveness.DEAD
         return Liveness.ALIVE if sighting.confirmed else Liveness.UNCONFIRMED
 
+    def changed_at(self, name: str) -> float | None:
+        """When this lease was last seen to change (or first seen); None when it is not known."""
+        sighting = self._sightings.get(name)
+        return None if sighting is None else sighting.changed_at
+
+    def forgive(self, now: float) -> None:
+        """Give every lease a full duration again: no renewal could be seen for a while."""
+        for name, last in self._sightings.items():
+            self._sightings[name] = _Sighting(last.record, now, last.confirmed)
+
     def alive(self, now: float) -> frozenset[str]:
         """Holders that are alive or may be: whoever was just seen first has its benefit of doubt.
 

@@ -1,0 +1,70 @@
+"""Flags that several commands share, and the types of their values."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from clarion.base.duration import parse_duration
+from clarion.base.errors import InvalidInputError
+
+F = TypeVar("F", bound=Callable[..., Any])
+LOG_LEVELS = ("all", "debug", "info", "warn", "error", "none")
+
+
+class Duration(click.ParamType[float]):
+    """A duration such as 500ms, 3s or 2m; the value is seconds."""
+
+    name = "duration"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Seconds."""
+        if isinstance(value, float | int):
+            return float(value)
+        try:
+            return parse_duration(value)
+        except InvalidInputError as error:
+            self.fail(error.message, param, ctx)
+
+
+class KeyValue(click.ParamType[tuple[str, str]]):
+    """`key=value`; the value is a pair."""
+
+    name = "key=value"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, str]:
+        """The pair."""
+        if isinstance(value, tuple):
+            return value
+        key, equals, text = value.partition("=")
+        if not key or not equals:
+            self.fail(f"{value!r} is not key=value", param, ctx)
+        return key, text
+
+
+def program_options(default_listen: str) -> Callable[[F], F]:
+    """The flags of the controller and the speaker."""
+    flags = (
+        click.option("--kubeconfig", default="", help="Default: KUBECONFIG, the Pod's account."),
+        click.option("--namespace", default="", help="Default: metallb-system if it exists."),
+        click.option("--lb-class", default="", help="Handle this loadBalancerClass only."),
+        click.option(
+            "--listen-http",
+            default=default_listen,
+            show_default=True,
+            metavar="HOST:PORT",
+            help="Health, metrics and debug; empty for none.",
+        ),
+        click.option("--log-level", type=click.Choice(LOG_LEVELS), default="info"),
+    )
+
+    def decorate(function: F) -> F:
+        for flag in reversed(flags):
+            function = flag(function)
+        return function
+
+    return decorate

@@ -1,0 +1,66 @@
+"""`clarion speaker`."""
+
+import asyncio
+import socket
+from typing import Any
+
+import click
+
+from clarion.cli.options import KeyValue, program_options
+
+# As MetalLB ships them: interfaces of container networks and virtual machines.
+EXCLUDED_INTERFACES = (
+    "^docker.*",
+    "^cbr.*",
+    "^dummy.*",
+    "^virbr.*",
+    "^lxcbr.*",
+    "^veth.*",
+    "^lo$",
+    "^cali.*",
+    "^tunl.*",
+    "^flannel.*",
+    "^kube-ipvs.*",
+    "^cni.*",
+    "^nodelocaldns.*",
+    "^lxc.*",
+)
+
+
+@click.command()
+@click.option("--node-name", default=socket.gethostname, help="Default: the host's name.")
+@click.option("--register-node", is_flag=True, help="Create the Node (with the embedded API).")
+@click.option("--node-label", "node_labels", type=KeyValue(), multiple=True, help="For the Node.")
+@click.option(
+    "--bgp",
+    "backend",
+    type=click.Choice(["native"]),
+    default="native",
+    show_default=True,
+    help="Who speaks BGP.",
+)
+@click.option(
+    "--bgp-port", type=int, default=179, show_default=True, help="Listen for peers; 0: never."
+)
+@click.option("--ignore-exclude-lb", is_flag=True, help="Let excluded nodes announce.")
+@click.option(
+    "--l2-require-interface",
+    is_flag=True,
+    help="Only nodes that have the wanted interface can own an address.",
+)
+@click.option(
+    "--l2-exclude-interface",
+    "exclude_interfaces",
+    multiple=True,
+    default=EXCLUDED_INTERFACES,
+    metavar="REGEX",
+    help="Never used for layer 2; default: those of containers and virtual machines.",
+)
+@program_options("127.0.0.1:7472")
+def command(log_level: str, backend: str, **flags: Any) -> None:
+    """Announce this node's share of the addresses by ARP, NDP and BGP."""
+    from clarion.daemons.speaker import SpeakerOptions, run_speaker
+    from clarion.edge.logs import parse_level
+
+    del backend  # the only one there is
+    asyncio.run(run_speaker(SpeakerOptions(log_level=parse_level(log_level), **flags)))

@@ -1,0 +1,86 @@
+"""ConfigurationState: what this program thinks of the configuration, for `kubectl get`."""
+
+from collections.abc import Sequence
+
+from clarion.daemons.runtime import Runtime
+from clarion.daemons.writer import Writer
+from clarion.decide.problems import Problem
+from clarion.edge.kubeclient import NotFoundError
+from clarion.edge.logs import Log
+from clarion.model.meta import Condition, ObjectKey, ObjectMeta
+from clarion.model.metallb import ConfigurationState, ConfigurationStateStatus
+
+COMPONENT_LABEL, NODE_LABEL = "metallb.io/component-type", "metallb.io/node-name"
+SUMMARY_BYTES = 32_768
+"""An error summary is cut here: a condition's message may hold no more."""
+
+
+def problem_line(problem: Problem) -> str:
+    """A problem in one line: object, field, what is wrong, what to do."""
+    where = f"{problem.object}: {problem.path}: " if problem.path else f"{problem.object}: "
+    remedy = f"; {problem.remedy}" if problem.remedy else ""
+    return f"{where}{problem.message}{remedy}"
+
+
+def tell_problems(log: Log, before: Sequence[Problem], now: Sequence[Problem]) -> None:
+    """Log the problems that are new, and say when all are gone."""
+    known = set(map(problem_line, before))
+    for problem in now:
+        line = problem_line(problem)
+        if line not in known:
+            tell = log.error if problem.severity == "error" else log.warn
+            tell("configuration problem", code=problem.code, problem=line)
+    if before and not now:
+        log.info("configuration has no problems any more")
+
+
+class ConfigState:
+    """Keeps one ConfigurationState object equal to the last check of the configuration."""
+
+    def __init__(
+        self, runtime: Runtime, writer: Writer, name: str, condition: str, labels: dict[str, str]
+    ) -> None:
+        self._runtime = runtime
+        self._writer = writer
+        self._condition = condition
+        self._meta = ObjectMeta(name=name, namespace=runtime.namespace, labels=labels)
+        self._reported: tuple[str, str] | None = None
+
+    def report(self, problems: Sequence[Problem]) -> None:
+        """Write the outcome of a check, if it differs from the last one."""
+        errors = [problem for problem in problems if problem.severity == "error"]
+        summary = "\n".join(problem_line(problem) for problem in errors)
+        summary = summary.encode()[:SUMMARY_BYTES].decode(errors="ignore")
+        result = "Invalid" if errors else "Valid"
+        if (result, summary) == self._reported:
+            return
+        self._reported = (result, summary)
+        when = self._runtime.clock.now().strftime("%Y-%m-%dT%H:%M:%SZ")
+        condition = Condition(
+            type=self._condition,
+            status="False" if errors else "True",
+            last_transition_time=when,
+            reason="ConfigurationError" if errors else "Reconciled",
+            message=f"configuration error: {summary}"[:SUMMARY_BYTES] if errors else "",
+        )
+        status = ConfigurationStateStatus(
+            result=result, error_summary=summary, conditions=(condition,)
+        )
+        self._writer.put(("ConfigurationState", self._meta.name), lambda: self._write(status))
+
+    async def _write(self, status: ConfigurationStateStatus) -> None:
+        key = ObjectKey(self._meta.namespace, self._meta.name)
+        client = self._runtime.client
+        # An empty summary must be written too, or a merge would leave the old one.
+        patch = {
+            "status": {
+                "result": status.result,
+                "errorSummary": status.error_summary or None,
+                "conditions": status.conditions,
+            }
+        }
+        try:
+            await client.patch(ConfigurationState, key, patch, subresource="status")
+        except NotFoundError:
+            await client.create(ConfigurationState(metadata=self._meta))
+            await client.patch(ConfigurationState, key, patch, subresource="status")

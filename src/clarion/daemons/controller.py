@@ -1,0 +1,217 @@
+"""`clarion controller`: gives addresses to services and keeps the statuses that tell of them.
+
+The API's changes only mark things dirty. A tick lets the planner decide about them and hands the
+differences to the writer. All deciding is in `decide`.
+"""
+
+import asyncio
+from collections.abc import Iterator
+from functools import partial
+
+import msgspec
+
+from clarion.daemons.configstate import (
+    COMPONENT_LABEL,
+    ConfigState,
+    problem_line,
+    tell_problems,
+)
+from clarion.daemons.inputs import feed, follow_inputs
+from clarion.daemons.runtime import ProgramOptions, Runtime, serve_until_stopped, surroundings
+from clarion.daemons.writer import Writer
+from clarion.decide.allocate import Outcome
+from clarion.decide.demand import status_texts
+from clarion.decide.planner import Planner
+from clarion.decide.snapshot import Options
+from clarion.edge import metrics
+from clarion.model.annotations import IP_ALLOCATED_FROM_POOL
+from clarion.model.core import Service
+from clarion.model.kinds import Kind
+from clarion.model.meta import KubeObject, ObjectKey
+from clarion.model.metallb import IPAddressPool, IPAddressPoolStatus
+
+COMPONENT = "metallb-controller"
+
+
+class Controller:
+    """Who has which address, kept true."""
+
+    def __init__(self, runtime: Runtime, options: Options) -> None:
+        self._runtime = runtime
+        self._writer = Writer(runtime.clock, runtime.entropy, runtime.log)
+        self._state = ConfigState(
+            runtime,
+            self._writer,
+            "controller",
+            "poolReconcilerValid",
+            {COMPONENT_LABEL: "controller"},
+        )
+        self._planner = Planner(options)
+        self._told: dict[ObjectKey, Outcome] = {}
+        self._seen_services: set[ObjectKey] = set()
+        self._seen_pools: set[str] = set()
+        self._wake = asyncio.Event()
+        self._updates = 0
+        self._informers = runtime.follow(self._on_delta)
+        follow_inputs(self._informers, runtime.namespace)
+        self._services = self._informers.store(Service)
+        self._pools = self._informers.store(IPAddressPool)
+        runtime.metrics.add(self._samples)
+
+    def start(self) -> None:
+        """Start deciding and writing."""
+        self._runtime.tasks.start("writer", self._writer.run)
+        self._runtime.tasks.start("decide", self._run)
+
+    async def _run(self) -> None:
+        # Nothing is given before everything was read: an address in use might be given twice.
+        await self._informers.wait_synced()
+        self._wake.set()
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            self._tick()
+
+    def _on_delta(
+        self, kind: Kind, key: ObjectKey, _old: KubeObject | None, new: KubeObject | None
+    ) -> None:
+        self._updates += 1
+        feed(self._planner, kind, key, new)
+        if kind.struct is Service:
+            self._seen_services.add(key)
+        elif kind.struct is IPAddressPool:
+            self._seen_pools.add(key.name)
+        self._wake.set()
+
+    def _tick(self) -> None:
+        """Decide about what changed and hand the differences on."""
+        before = self._planner.problems
+        changes = self._planner.refresh()
+        if changes.problems:
+            tell_problems(self._runtime.log, before, self._planner.problems)
+        self._state.report(self._planner.problems)
+        # An object that changed is compared even if the decision did not: somebody else may have
+        # written its status, or our own write may have met a conflict.
+        for key in self._seen_services.union(outcome.service for outcome in changes.outcomes):
+            self._conclude(key)
+        for name in self._seen_pools.union(changes.pools):
+            self._report_pool(name)
+        self._seen_services.clear()
+        self._seen_pools.clear()
+
+    def _conclude(self, key: ObjectKey) -> None:
+        """Tell and write what was decided about a service."""
+        service, outcome = self._services.get(key), self._planner.outcome(key)
+        if service is None or outcome is None:
+            self._told.pop(key, None)
+            self._writer.forget(key)
+            return
+        known = self._told.get(service.key)
+        self._told[service.key] = outcome
+        if known is None or known.events != outcome.events:
+            for note in outcome.events:
+                self._runtime.events.record(service, note.type, note.reason, note.message)
+        patch = None if outcome.action == "ignore" else status_patch(service, outcome)
+        if patch is None:
+            self._writer.forget(service.key)
+            return
+        self._runtime.log.info(
+            "service addresses",
+            service=str(service.key),
+            addresses=[str(address) for address in outcome.addresses],
+            pool=outcome.pool,
+            action=outcome.action,
+            reasons=[reason.text for reason in outcome.reasons],
+        )
+        write = partial(
+            self._runtime.client.patch, Service, service.key, patch, subresource="status"
+        )
+        self._writer.put(service.key, write)
+
+    def _report_pool(self, name: str) -> None:
+        """Bring the status of a pool up to date."""
+        key = ObjectKey(self._runtime.namespace, name)
+        pool = self._pools.get(key)
+        known = name in self._planner.config.pools
+        status = self._planner.ledger.usage(name).status() if known else None
+        if pool is None or status is None or pool.status == status:
+            self._writer.forget(("pool", name))
+            return
+        patch = {"status": all_fields(status)}
+        write = partial(self._runtime.client.patch, IPAddressPool, key, patch, subresource="status")
+        self._writer.put(("pool", name), write)
+
+    def _samples(self) -> Iterator[metrics.Sample]:
+        planner = self._planner
+        yield metrics.CONFIG_LOADED.sample(self._informers.synced)
+        yield metrics.CONFIG_STALE.sample(any(p.severity == "error" for p in planner.problems))
+        yield metrics.K8S_UPDATES.sample(self._updates)
+        yield metrics.K8S_UPDATE_ERRORS.sample(self._writer.failed)
+        for name in sorted(planner.config.pools):
+            usage = planner.ledger.usage(name)
+            yield metrics.POOL_ADDRESSES.sample(sum(usage.capacity.values()), name)
+            yield metrics.POOL_IPV4_ADDRESSES.sample(usage.capacity[4], name)
+            yield metrics.POOL_IPV6_ADDRESSES.sample(usage.capacity[6], name)
+            yield metrics.POOL_IN_USE.sample(sum(usage.assigned.values()), name)
+            yield metrics.POOL_IPV4_IN_USE.sample(usage.assigned[4], name)
+            yield metrics.POOL_IPV6_IN_USE.sample(usage.assigned[6], name)
+            held = tuple(planner.ledger.held_in(name))
+            yield metrics.POOL_SERVICES.sample(len(held), name)
+
+    def snapshot(self) -> dict[str, object]:
+        """What `/debug/snapshot` shows."""
+        return {
+            "component": COMPONENT,
+            "namespace": self._runtime.namespace,
+            "config": self._planner.config,
+            "problems": [problem_line(problem) for problem in self._planner.problems],
+            "outcomes": {
+                str(key): {
+                    "action": outcome.action,
+                    "addresses": [str(address) for address in outcome.addresses],
+                    "pool": outcome.pool,
+                    "reasons": [reason.text for reason in outcome.reasons],
+                }
+                for key, outcome in sorted(self._told.items())
+            },
+            "followed": self._informers.health,
+        }
+
+
+def status_patch(service: Service, outcome: Outcome) -> dict[str, object] | None:
+    """The merge patch that brings a service's status to the outcome; None if it is there."""
+    wanted = [str(address) for address in outcome.addresses]
+    pool = outcome.pool or None
+    marked = service.metadata.annotations.get(IP_ALLOCATED_FROM_POOL)
+    if status_texts(service) == wanted and marked == pool:
+        return None
+    return {
+        # The patch is for the object that was judged; a newer one is judged anew.
+        "metadata": {
+            "resourceVersion": service.metadata.resource_version,
+            "annotations": {IP_ALLOCATED_FROM_POOL: pool},
+        },
+        "status": {"loadBalancer": {"ingress": [{"ip": text} for text in wanted] or None}},
+    }
+
+
+def all_fields(status: IPAddressPoolStatus) -> dict[str, int]:
+    """All numbers of a pool's status by their names: a merge would keep what a zero left out."""
+    return {
+        field.encode_name: getattr(status, field.name) for field in msgspec.structs.fields(status)
+    }
+
+
+async def run_controller(options: ProgramOptions) -> None:
+    """Run until SIGTERM or SIGINT; addresses stay with their services.
+
+    Raises:
+        ClarionError: no API, or a task that must run has ended.
+    """
+    async with surroundings(COMPONENT, options) as runtime:
+        runtime.log.info("controller starts", namespace=runtime.namespace)
+        decide = Options(lb_class=options.lb_class, namespace=runtime.namespace)
+        controller = Controller(runtime, decide)
+        controller.start()
+        await serve_until_stopped(runtime, options.listen_http, controller.snapshot)
+        runtime.log.info("controller stops")

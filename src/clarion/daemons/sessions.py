@@ -1,0 +1,98 @@
+"""The BGP sessions of one node: planned peers and routes go in, states and counts come out."""
+
+from collections.abc import Iterator, Mapping
+
+from clarion.base.addr import Prefix
+from clarion.daemons.runtime import Runtime
+from clarion.daemons.translate import bgp_route, peer_config
+from clarion.decide.advertise import AdvertisedRoute
+from clarion.decide.settings import Peer
+from clarion.edge import metrics
+from clarion.edge.bgp import BgpSpeaker
+from clarion.proto.bgp.config import State
+from clarion.proto.bgp.session import StateChanged
+
+STOP_COMMUNICATION = "speaker stops"
+
+
+class Sessions:
+    """Peers and what they are told."""
+
+    def __init__(self, runtime: Runtime, node: str, port: int | None) -> None:
+        self._log = runtime.log
+        self._clock = runtime.clock
+        self._speaker = BgpSpeaker(
+            node_name=node,
+            clock=runtime.clock,
+            entropy=runtime.entropy,
+            port=port,
+            on_change=self._on_change,
+        )
+        self._peers: set[str] = set()
+
+    def set_peers(self, peers: Mapping[str, Peer]) -> None:
+        """Make these the peers; sessions that are not concerned go on."""
+        configs = {name: peer_config(peer) for name, peer in peers.items()}
+        effects = self._speaker.set_peers(configs)
+        self._log.info(
+            "peers in force",
+            peers=sorted(configs),
+            added=sorted(configs.keys() - self._peers),
+            removed=sorted(self._peers - configs.keys()),
+            changed={name: effect.name for name, effect in effects.items() if effect.value},
+        )
+        self._peers = set(configs)
+
+    def change_routes(self, peer: str, changes: Mapping[Prefix, AdvertisedRoute | None]) -> None:
+        """Tell a peer what changed; None withdraws."""
+        self._speaker.change_routes(
+            peer,
+            {
+                prefix: None if route is None else bgp_route(route)
+                for prefix, route in changes.items()
+            },
+        )
+        self._log.debug("routes changed", peer=peer, prefixes=len(changes))
+
+    async def stop(self) -> None:
+        """End all sessions, saying why; the peers withdraw the routes at once."""
+        await self._speaker.stop(STOP_COMMUNICATION)
+
+    def _on_change(self, peer: str, change: StateChanged) -> None:
+        self._log.info(
+            "session",
+            peer=peer,
+            state=str(change.new),
+            before=str(change.old),
+            reason=change.reason,
+        )
+
+    def samples(self) -> Iterator[metrics.Sample]:
+        """The metrics of the sessions, under MetalLB's labels."""
+        for status in self._speaker.status().values():
+            peer = f"{status.peer_address}:{status.peer_port}"
+            yield metrics.BGP_SESSION_UP.sample(status.state is State.ESTABLISHED, peer)
+            yield metrics.BGP_UPDATES.sample(status.sent.updates, peer)
+            yield metrics.BGP_ANNOUNCED.sample(status.prefixes_announced, peer)
+            yield metrics.BGP_PENDING.sample(status.prefixes_pending, peer)
+
+    def shown(self) -> dict[str, object]:
+        """What `/debug/snapshot` shows of the sessions."""
+        now = self._clock.monotonic()
+        return {
+            name: {
+                "peer": f"{status.peer_address}:{status.peer_port}",
+                "state": str(status.state),
+                "forSeconds": round(now - status.since, 1),
+                "lastError": status.last_error,
+                "announced": status.prefixes_announced,
+                "pending": status.prefixes_pending,
+                "localAddress": str(status.local_address or ""),
+                "holdTime": status.hold_time,
+                "families": [
+                    {"family": str(item.family), "sent": item.sent, "reason": item.reason}
+                    for item in status.families
+                ],
+            }
+            for name, status in sorted(self._speaker.status().items())
+        }

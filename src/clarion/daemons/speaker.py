@@ -1,0 +1,321 @@
+"""`clarion speaker`: announces this node's share of the addresses by layer 2 and BGP.
+
+This is the main process: it follows the API, lets the planner decide, feeds the BGP sessions and
+the table of its child, `pulse`, which answers ARP and NDP. No decision is made here.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Iterator
+
+import msgspec
+
+from clarion.base import limits
+from clarion.base.addr import Address
+from clarion.daemons.configstate import (
+    COMPONENT_LABEL,
+    NODE_LABEL,
+    ConfigState,
+    problem_line,
+    tell_problems,
+)
+from clarion.daemons.inputs import feed, follow_inputs
+from clarion.daemons.liveness import (
+    INTERFACES_ANNOTATION,
+    LEASE_LABELS,
+    LEASE_SELECTOR,
+    SpeakerLiveness,
+    lease_name,
+)
+from clarion.daemons.noderegistry import register_node
+from clarion.daemons.notices import Notices
+from clarion.daemons.runtime import ProgramOptions, Runtime, serve_until_stopped, surroundings
+from clarion.daemons.sessions import Sessions
+from clarion.daemons.statuses import Statuses
+from clarion.daemons.writer import Writer
+from clarion.decide.planner import Changes, Planner
+from clarion.decide.snapshot import Options
+from clarion.edge import metrics
+from clarion.edge.ifaddrs import interface_addresses
+from clarion.edge.kubeclient import Selection
+from clarion.edge.leases import Heartbeat
+from clarion.edge.pulse import Lapsed, PulseClient, Report, Restarted
+from clarion.model.core import EndpointSlice, Lease, Service
+from clarion.model.kinds import Kind
+from clarion.model.meta import KubeObject, ObjectKey
+from clarion.model.metallb import ServiceBGPStatus, ServiceL2Status
+from clarion.proto.l2.messages import Configure, Interfaces, Notice
+
+COMPONENT = "metallb-speaker"
+
+
+class SpeakerOptions(ProgramOptions, frozen=True, kw_only=True):
+    """Flags of the speaker.
+
+    Attributes:
+        node_name: The node on which it runs.
+        register_node: Create the Node object: nobody else does with the embedded API.
+        node_labels: Labels for it.
+        bgp_port: Where peers may connect to; 0: nowhere, sessions are only opened from here.
+        exclude_interfaces: Regular expressions of interfaces never used for layer 2.
+    """
+
+    node_name: str
+    register_node: bool = False
+    node_labels: tuple[tuple[str, str], ...] = ()
+    bgp_port: int = 179
+    ignore_exclude_lb: bool = False
+    l2_require_interface: bool = False
+    exclude_interfaces: tuple[str, ...] = ()
+
+
+class Speaker:
+    """What one node announces, kept true."""
+
+    def __init__(self, runtime: Runtime, options: SpeakerOptions) -> None:
+        self._runtime = runtime
+        self._options = options
+        self._node = options.node_name
+        self._planner = Planner(
+            Options(
+                lb_class=options.lb_class,
+                ignore_exclude_lb=options.ignore_exclude_lb,
+                l2_require_interface=options.l2_require_interface,
+                namespace=runtime.namespace,
+            ),
+            node=self._node,
+            allocate=False,
+        )
+        self._heartbeat = Heartbeat(
+            runtime.client,
+            ObjectKey(runtime.namespace, lease_name(self._node)),
+            self._node,
+            runtime.clock,
+            labels=LEASE_LABELS,
+        )
+        self._liveness = SpeakerLiveness(self._node, runtime.clock)
+        self._interfaces: dict[str, tuple[str, ...]] = {}
+        self._wake = asyncio.Event()
+        self._updates = 0
+        self._lapsed = False
+        self._beat: asyncio.Task[None] | None = None
+        self._table: dict[Address, frozenset[str] | None] = {}
+        self._pulse: PulseClient
+        self._sessions = Sessions(runtime, self._node, options.bgp_port or None)
+        self._writer = Writer(runtime.clock, runtime.entropy, runtime.log)
+        self._state = ConfigState(
+            runtime,
+            self._writer,
+            f"speaker-{self._node}",
+            "configReconcilerValid",
+            {COMPONENT_LABEL: "speaker", NODE_LABEL: self._node},
+        )
+        self._follow()
+        self._notices = Notices(runtime.events, self._node)
+        runtime.metrics.add(self._samples)
+
+    def _follow(self) -> None:
+        informers = self._informers = self._runtime.follow(self._on_delta)
+        here = Selection(namespace=self._runtime.namespace)
+        follow_inputs(informers, self._runtime.namespace)
+        self._services = informers.store(Service)
+        informers.add(EndpointSlice)
+        informers.add(
+            Lease,
+            selection=msgspec.structs.replace(here, labels=LEASE_SELECTOR),
+            on_delta=self._on_lease,
+        )
+        l2 = informers.add(ServiceL2Status, selection=here, on_delta=self._on_status)
+        bgp = informers.add(ServiceBGPStatus, selection=here, on_delta=self._on_status)
+        self._statuses = Statuses(self._runtime, self._writer, self._node, l2.store, bgp.store)
+
+    async def start(self) -> None:
+        """Start announcing.
+
+        Raises:
+            ApiError: the Node cannot be registered.
+            OSError: the pulse process cannot be started.
+        """
+        tasks, options = self._runtime.tasks, self._options
+        settings = Configure(excluded=options.exclude_interfaces)
+        self._pulse = await PulseClient.start(self._on_report, settings)
+        await self._pulse.ready()
+        self._tell_interfaces()
+        if options.register_node:
+            addresses = [item.address for item in interface_addresses() if item.usable]
+            when = self._runtime.clock.now().strftime("%Y-%m-%dT%H:%M:%SZ")
+            labels = dict(options.node_labels)
+            await register_node(self._runtime.client, self._node, addresses, labels, when)
+        tasks.start("writer", self._writer.run)
+        self._decide = tasks.start("decide", self._run)
+
+    async def stop(self) -> None:
+        """Hand over: others are told first and take over while this node still answers."""
+        await _end(self._decide)
+        if self._beat is not None:
+            await _end(self._beat)
+        if self._table:
+            await asyncio.sleep(limits.SPEAKER_HANDOVER_SECONDS)
+        await self._pulse.stop()
+        await self._sessions.stop()
+
+    # Inputs.
+
+    def _on_delta(
+        self, kind: Kind, key: ObjectKey, _old: KubeObject | None, new: KubeObject | None
+    ) -> None:
+        self._updates += 1
+        feed(self._planner, kind, key, new)
+        self._wake.set()
+
+    def _on_lease(
+        self, _kind: Kind, key: ObjectKey, _old: KubeObject | None, new: KubeObject | None
+    ) -> None:
+        self._liveness.observe(key.name, new if isinstance(new, Lease) else None)
+        self._wake.set()
+
+    def _on_status(
+        self, _kind: Kind, key: ObjectKey, old: KubeObject | None, new: KubeObject | None
+    ) -> None:
+        self._statuses.observe(key, old, new)
+
+    async def _on_report(self, report: Report) -> None:
+        log = self._runtime.log
+        match report:
+            case Interfaces():
+                self._tell_interfaces()
+                self._wake.set()
+            case Notice(code, message, interface, address):
+                log.warn(message, code=str(code), interface=interface, address=address)
+            case Restarted(cause, running):
+                log.error("pulse process restarted", cause=cause, running=running)
+            case Lapsed(silent):
+                log.error("this process was stuck; nothing is answered for", seconds=silent)
+                self._lapsed = True
+                self._wake.set()
+
+    def _tell_interfaces(self) -> None:
+        """Let everybody know on which interfaces this node can announce."""
+        names = [
+            item.name for item in self._pulse.interfaces if item.announces(4) or item.announces(6)
+        ]
+        self._heartbeat.annotations = {INTERFACES_ANNOTATION: ",".join(sorted(names))}
+
+    # Deciding.
+
+    async def _run(self) -> None:
+        # A part of the objects would look as if the rest were deleted.
+        await self._informers.wait_synced()
+        # Only who knows everything may be counted on: the others hand over when they see this.
+        self._beat = self._runtime.tasks.start("heartbeat", self._heartbeat.run)
+        leftovers = self._statuses.leftovers()
+        while True:
+            self._wake.clear()
+            self._look_around()
+            before = self._planner.problems
+            changes = self._planner.refresh()
+            if changes.problems:
+                tell_problems(self._runtime.log, before, self._planner.problems)
+            self._apply(changes)
+            for key in leftovers.difference(changes.services):
+                self._report(key)
+            leftovers = set()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), self._liveness.recheck_in())
+
+    def _look_around(self) -> None:
+        """Tell the planner who lives and which interfaces they have, where that changed."""
+        self._planner.set_speakers(self._liveness.alive())
+        now = self._liveness.interfaces()
+        for node in now.keys() | self._interfaces.keys():
+            if now.get(node) != self._interfaces.get(node):
+                self._planner.set_interfaces(node, now.get(node))
+        self._interfaces = now
+
+    def _apply(self, changes: Changes) -> None:
+        """Put what changed in force."""
+        planner = self._planner
+        self._state.report(planner.problems)
+        if changes.peers:
+            self._sessions.set_peers(planner.peers)
+        for peer, routes in changes.routes.items():
+            self._sessions.change_routes(peer, routes)
+        self._answer(changes)
+        for key in changes.services:
+            self._report(key)
+
+    def _answer(self, changes: Changes) -> None:
+        """Bring the table of the pulse process up to date."""
+        for address, item in changes.l2.items():
+            if item is None:
+                self._table.pop(address, None)
+            else:
+                names = item.interfaces
+                self._table[address] = None if names is None else frozenset(names)
+        if self._lapsed:
+            if self._liveness.blind:
+                return  # others may own the addresses by now; look before answering again
+            self._lapsed = False
+        elif not changes.l2:
+            return
+        self._pulse.set_table(self._table)
+
+    def _report(self, key: ObjectKey) -> None:
+        """Tell in objects and events what this node does for a service."""
+        plan, peers = self._planner.services.get(key), self._planner.peers_told(key)
+        self._statuses.report(key, plan, peers)
+        self._notices.report(key, self._services.get(key), plan, peers)
+
+    # What others see.
+
+    def _samples(self) -> Iterator[metrics.Sample]:
+        planner = self._planner
+        yield metrics.CONFIG_LOADED.sample(self._informers.synced)
+        yield metrics.CONFIG_STALE.sample(any(p.severity == "error" for p in planner.problems))
+        yield metrics.K8S_UPDATES.sample(self._updates)
+        yield metrics.K8S_UPDATE_ERRORS.sample(self._writer.failed)
+        for address, counts in self._pulse.counts.items():
+            yield metrics.L2_REQUESTS.sample(counts.requests, str(address))
+            yield metrics.L2_RESPONSES.sample(counts.responses, str(address))
+            yield metrics.L2_GRATUITOUS.sample(counts.gratuitous, str(address))
+        yield from self._sessions.samples()
+        yield from self._notices.samples()
+
+    def snapshot(self) -> dict[str, object]:
+        """What `/debug/snapshot` shows; `snapshot` is what `plan` and `explain` read."""
+        return {
+            "component": COMPONENT,
+            "node": self._node,
+            "namespace": self._runtime.namespace,
+            "snapshot": self._planner.snapshot().redacted(),
+            "problems": [problem_line(problem) for problem in self._planner.problems],
+            "answers": {
+                str(address): None if names is None else sorted(names)
+                for address, names in sorted(self._table.items())
+            },
+            "sessions": self._sessions.shown(),
+            "interfaces": self._pulse.interfaces,
+            "followed": self._informers.health,
+        }
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.wait([task])
+
+
+async def run_speaker(options: SpeakerOptions) -> None:
+    """Run until SIGTERM or SIGINT, then hand over and withdraw.
+
+    Raises:
+        ClarionError: no API, no Node, or a task that must run has ended.
+    """
+    async with surroundings(COMPONENT, options, host=options.node_name) as runtime:
+        runtime.log.info("speaker starts", node=options.node_name, namespace=runtime.namespace)
+        speaker = Speaker(runtime, options)
+        await speaker.start()
+        try:
+            await serve_until_stopped(runtime, options.listen_http, speaker.snapshot)
+        finally:
+            runtime.log.info("speaker stops")
+            await speaker.stop()
