@@ -1,0 +1,87 @@
+"""The objects of a live API as one snapshot."""
+
+import asyncio
+from datetime import datetime, timedelta
+
+import msgspec
+
+from clarion.base import limits
+from clarion.daemons.liveness import INTERFACES_ANNOTATION, LEASE_SELECTOR, lease_name
+from clarion.decide.snapshot import Options, SecretFacts, Snapshot
+from clarion.edge.clock import SystemClock
+from clarion.edge.kubeclient import KubeClient, NotFoundError, Selection
+from clarion.edge.kubeconfig import find_config
+from clarion.model.core import EndpointSlice, Lease, Namespace, Node, Secret, Service
+from clarion.model.meta import KubeObject
+from clarion.model.metallb import (
+    BFDProfile,
+    BGPAdvertisement,
+    BGPPeer,
+    Community,
+    IPAddressPool,
+    L2Advertisement,
+)
+
+DEFAULT_NAMESPACES = ("metallb-system", "clarion-system")
+CLUSTER: tuple[type[KubeObject], ...] = (Namespace, Node, Service, EndpointSlice)
+CONFIGURATION: tuple[type[KubeObject], ...] = (
+    IPAddressPool,
+    L2Advertisement,
+    BGPAdvertisement,
+    BGPPeer,
+    BFDProfile,
+    Community,
+    Secret,
+)
+
+
+def load_live(kubeconfig: str | None, options: Options) -> Snapshot:
+    """Read everything that decisions read from the API that the kubeconfig names."""
+    return asyncio.run(_read(kubeconfig, options))
+
+
+async def _read(kubeconfig: str | None, options: Options) -> Snapshot:
+    clock = SystemClock()
+    async with KubeClient(find_config(kubeconfig, clock)) as client:
+        lists = await asyncio.gather(*(client.list_all(kind) for kind in CLUSTER))
+        found: list[KubeObject] = [obj for items in lists for obj in items]
+        namespaces = {obj.name for obj in found if isinstance(obj, Namespace)}
+        namespace = options.namespace or next(
+            (name for name in DEFAULT_NAMESPACES if name in namespaces), DEFAULT_NAMESPACES[-1]
+        )
+        inside = Selection(namespace=namespace)
+        for kind in CONFIGURATION:
+            found += await _list(client, kind, inside)
+        leases = await client.list_all(Lease, Selection(namespace=namespace, labels=LEASE_SELECTOR))
+    objects: list[KubeObject | SecretFacts] = list(found)
+    alive = [lease for lease in leases if renewed(lease, clock.now())]
+    prefix = lease_name("")
+    return Snapshot.from_objects(
+        objects,
+        msgspec.structs.replace(options, namespace=namespace),
+        speakers=[lease.name.removeprefix(prefix) for lease in alive] if leases else None,
+        interfaces={
+            lease.name.removeprefix(prefix): filter(None, text.split(","))
+            for lease in leases
+            if (text := lease.metadata.annotations.get(INTERFACES_ANNOTATION)) is not None
+        },
+    )
+
+
+async def _list(
+    client: KubeClient, kind: type[KubeObject], selection: Selection
+) -> list[KubeObject]:
+    """Objects of a kind; none where the cluster does not have the kind."""
+    try:
+        return await client.list_all(kind, selection)
+    except NotFoundError:
+        return []
+
+
+def renewed(lease: Lease, now: datetime) -> bool:
+    """True if the holder renewed the lease within its duration, give or take clocks."""
+    if not lease.spec.renew_time or not lease.spec.holder_identity:
+        return False
+    at = datetime.fromisoformat(lease.spec.renew_time)
+    seconds = lease.spec.lease_duration_seconds or limits.SPEAKER_LEASE_DURATION_SECONDS
+    return abs(now - at) < timedelta(seconds=3 * seconds)

@@ -1,0 +1,138 @@
+"""`clarion validate`: every problem of the configuration at once, with place and remedy."""
+
+from typing import Any
+
+import click
+import msgspec
+
+from clarion.cli.render import print_json, styled
+from clarion.cli.sources import Loaded, load
+from clarion.decide.config import build_config
+from clarion.decide.document import DOCUMENT_VERSION
+from clarion.decide.problems import Problem
+from clarion.decide.snapshot import Options
+from clarion.model.meta import ObjectKey
+
+MISSING_KINDS = {
+    "pool-unknown": ("IPAddressPool",),
+    "peer-unknown": ("BGPPeer",),
+    "bfd-profile-missing": ("BFDProfile",),
+    "secret-not-given": ("Secret",),
+    "namespace-unknown": ("Namespace",),
+    "advertisement-without-pool": ("IPAddressPool",),
+    "advertisement-without-peer": ("BGPPeer",),
+    "alias-unknown": ("Community",),
+}
+"""Problem -> the kinds whose absence causes it."""
+
+
+class Finding(msgspec.Struct, frozen=True, kw_only=True, order=True):
+    """One problem and where it was written; without files the place is empty."""
+
+    file: str = ""
+    line: int = 0
+    column: int = 0
+    severity: str = "error"
+    code: str
+    object: str = ""
+    path: str = ""
+    message: str
+    remedy: str = ""
+
+
+def findings(loaded: Loaded) -> list[Finding]:
+    """What cannot be read and what is wrong with the rest, in the order of the files."""
+    unreadable = [
+        Finding(**{field: getattr(item, field) for field in item.__struct_fields__})
+        for item in loaded.unreadable
+    ]
+    broken = _broken_kinds(loaded)
+    problems = build_config(loaded.snapshot).problems
+    judged = [_finding(loaded, item) for item in problems if not _follows(item, broken)]
+    return sorted(unreadable + judged)
+
+
+def _broken_kinds(loaded: Loaded) -> set[str]:
+    """Kinds of which some manifest could not be read."""
+    if loaded.manifests is None:
+        return set()
+    read = {(obj.kind, obj.name) for obj in loaded.manifests.objects}
+    return {kind for kind, key in loaded.manifests.sources if (kind, key.name) not in read}
+
+
+def _follows(problem: Problem, broken: set[str]) -> bool:
+    """True if what is missing is likely among the objects that could not be read."""
+    return bool(broken.intersection(MISSING_KINDS.get(problem.code, ())))
+
+
+def _finding(loaded: Loaded, problem: Problem) -> Finding:
+    file, line, column = "", 0, 0
+    if loaded.manifests:
+        own = problem.object
+        for namespace in (own.namespace, ""):
+            key = ObjectKey(namespace, own.name)
+            if place := loaded.manifests.position(own.kind, key, problem.path):
+                file, line, column = place
+                break
+    return Finding(
+        file=file,
+        line=line,
+        column=column,
+        severity=problem.severity,
+        code=problem.code,
+        object=str(problem.object),
+        path=problem.path,
+        message=problem.message,
+        remedy=problem.remedy,
+    )
+
+
+@click.command(context_settings={"max_content_width": 110})
+@click.option("-f", "files", multiple=True, metavar="PATH", help="File, directory, or - (stdin).")
+@click.option("--kubeconfig", default="", help="Live API to read when no file is given.")
+@click.option("--namespace", default="", help="Where configuration objects must live.")
+@click.option(
+    "--bgp",
+    "backend",
+    type=click.Choice(["native", "frr", "frr-k8s"]),
+    default="native",
+    show_default=True,
+    help="Back end whose rules apply.",
+)
+@click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text")
+def command(
+    files: tuple[str, ...], kubeconfig: str, namespace: str, backend: Any, output: str
+) -> int:
+    """Check manifests, or a live configuration: every problem at once.
+
+    Exits with 1 if there is an error; warnings alone exit with 0.
+    """
+    options = Options(namespace=namespace, backend=backend)
+    loaded = load(files, kubeconfig or None, options)
+    found = findings(loaded)
+    errors = sum(item.severity == "error" for item in found)
+    if output == "json":
+        print_json({"version": DOCUMENT_VERSION, "kind": "Problems", "problems": found})
+    else:
+        for item in found:
+            _print(item)
+        count = sum(1 for _ in loaded.snapshot.objects())
+        _summarize(count, errors, len(found) - errors)
+    return 1 if errors else 0
+
+
+def _print(item: Finding) -> None:
+    place = f"{item.file}:{item.line}:{item.column}: " if item.file else ""
+    colour = "red" if item.severity == "error" else "yellow"
+    what = ": ".join(filter(None, (item.object, item.path)))
+    click.echo(f"{place}{styled(item.severity, colour)} [{item.code}]")
+    click.echo(f"    {what}: {item.message}" if what else f"    {item.message}")
+    if item.remedy:
+        click.echo(f"    → {item.remedy}")
+
+
+def _summarize(objects: int, errors: int, warnings: int) -> None:
+    if errors or warnings:
+        click.echo(f"{errors} errors, {warnings} warnings")
+    else:
+        click.echo(f"{objects} objects, no problem")
