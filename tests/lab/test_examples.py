@@ -318,7 +318,7 @@ MISTAKES = (
     ("pool-misspelt.yaml", "spec.ipAddressPools[1]", "spear", False),
     ("pools-overlap.yaml", "spec.addresses[0]", "overlaps", True),
     ("alias-unknown.yaml", "spec.communities[0]", "no-such-alias", False),
-    ("prefix-too-long.yaml", "spec.addresses[1]", "203.0.113.0/33", True),
+    ("prefix-too-long.yaml", "spec.addresses[1]", "/33", True),
 )
 
 

@@ -176,7 +176,10 @@ class Demo:
     def _use_services(self, case: UseCase) -> None:
         """HTTP through every service address, from the segment and from behind the router."""
         lab = self.lab
-        for host, way in ((lab.client, "by its owner"), (lab.upstream_host, "by the routers")):
+        ways = [(lab.client, "by its owner")]
+        if lab.frr.kernel_protocol:  # without root FRR has no routes in the kernel
+            ways.append((lab.upstream_host, "by the routers"))
+        for host, way in ways:
             addresses = [ip for name in case.services for ip in self._addresses()[name]]
             answers = {
                 address: _eventually(partial(observe.http_get, host, address))
@@ -204,7 +207,7 @@ class Demo:
             f"{' and '.join(heirs)} answers after {takeover.seconds:.2f} s, HTTP "
             f"{'too' if answered else 'does not'}"
         )
-        verified = len(heirs) == 1 and heirs[0] != owner and answered
+        verified = len(heirs) == 1 and heirs[0] != owner and bool(answered)
         self.add(case.folder, "owner killed", f"{owner} dies, another answers", seen, verified)
         self.lab.power_on(owner)
 

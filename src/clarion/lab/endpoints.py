@@ -100,7 +100,7 @@ def probe(pod: Pod) -> bool:
 
 def apply(kubeconfig: str, slices: list[dict[str, Any]]) -> bool:
     """Apply slices with kubectl; what is refused (service gone) is tried at the next look."""
-    document = json.dumps({"apiVersion": "v1", "kind": "List", "items": slices})
+    document = "\n".join(json.dumps(each) for each in slices)
     argv = ["kubectl", f"--kubeconfig={kubeconfig}", "apply", "-f", "-"]
     done = subprocess.run(argv, check=False, input=document, text=True, capture_output=True)
     if done.returncode != 0:

@@ -115,7 +115,11 @@ def _neighbor_lines(reference: str, neighbor: Neighbor) -> Iterator[str]:
 
 
 class Frr(Router):
-    """FRR: zebra and bgpd, and bfdd when a neighbour asks for BFD."""
+    """FRR: zebra and bgpd, and bfdd when a neighbour asks for BFD.
+
+    zebra of 8.4 insists on a user of its own, so in a user namespace bgpd runs without it: sessions
+    and table are there, routes in the kernel are not.
+    """
 
     kind = "frr"
     kernel_protocol = "bgp"
@@ -124,6 +128,8 @@ class Frr(Router):
         super().__init__(namespace, config)
         self.pathspace = namespace.full_name
         self.own_user = _frr_user()
+        if not self.own_user:
+            self.kernel_protocol = ""
         self._running: dict[str, Process] = {}
 
     def _own(self, path: Path) -> None:
@@ -152,19 +158,20 @@ class Frr(Router):
         path = self._write(f"{daemon}.conf", text)
         argv = [str(_library() / daemon), "-N", self.pathspace, "-f", str(path), "-P", "0"]
         if not self.own_user:
-            argv += ["-S", "-u", "root", "-g", "root"]
+            argv += ["-Z", "-S", "-u", "root", "-g", "root"]
         log = f"{self.name}-{daemon}.log"
         process = self.namespace.popen([*argv, "--log", "stdout"], log=log)
         self._running[daemon] = process
         self.daemons.append(process)
 
     def start(self) -> None:
-        """Start zebra, bfdd where needed, and bgpd."""
+        """Start zebra, bfdd where needed, and bgpd; without FRR's own user bgpd alone."""
         self._make_folders()
         self._running.clear()
-        self._start_daemon("zebra", self._interface_lines(self.config))
-        self._wait_daemon("zebra")
-        self._start_bfd()
+        if self.own_user:
+            self._start_daemon("zebra", self._interface_lines(self.config))
+            self._wait_daemon("zebra")
+            self._start_bfd()
         self._start_daemon("bgpd", render(self.config))
         self._wait_daemon("bgpd")
         wait_until(self._configured, 10, f"{self.name}: bgpd has read its file", interval=0.02)

@@ -153,8 +153,7 @@ def json_documents(chunks: Iterable[str]) -> Iterator[Any]:
     decoder, buffer = json.JSONDecoder(), ""
     for chunk in chunks:
         buffer += chunk
-        # kubectl ends every document with a closing brace at the start of a line.
-        if not chunk.startswith("}"):
+        if not chunk.rstrip().endswith("}"):
             continue
         while buffer := buffer.lstrip():
             try:

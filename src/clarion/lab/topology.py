@@ -25,7 +25,7 @@ from clarion.lab import observe
 from clarion.lab.endpoints import Pod
 from clarion.lab.netns import Lab, Namespace, Switch, cable
 from clarion.lab.nodes import BACKEND_PORT, SYSTEM_NAMESPACE, ApiHost, Node, raise_if_ended
-from clarion.lab.process import LabError, wait_until
+from clarion.lab.process import LabError, run, wait_until
 from clarion.lab.routers import Bird, Frr, Neighbor, Router, RouterConfig
 
 NODES_ASN, FRR_ASN, UPSTREAM_ASN = 64500, 64512, 64520
@@ -44,6 +44,7 @@ TOOLS = (
     ("ip", "iproute2"),
     ("nft", "nftables"),
     ("sysctl", "procps"),
+    ("unshare", "util-linux"),
     ("vtysh", "frr"),
     ("birdc", "bird2"),
     ("arping", "arping"),
@@ -75,12 +76,18 @@ class State(msgspec.Struct, frozen=True):
 
 
 def require_tools() -> None:
-    """Raise with the names of the Debian packages that the lab misses."""
+    """Raise with what the lab misses: Debian packages, or the right to make namespaces."""
     path = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
     missing = sorted(package for tool, package in TOOLS if shutil.which(tool, path=path) is None)
     if missing:
         raise LabError(
             "the lab misses tools", remedy=f"as root: apt-get install {' '.join(missing)}"
+        )
+    probe = run(["unshare", "-nm", "true"], check=False)
+    if probe.returncode != 0:
+        raise LabError(
+            f"no network namespace can be made here: {probe.stderr.strip()}",
+            remedy="a container needs the capability SYS_ADMIN for this",
         )
 
 
