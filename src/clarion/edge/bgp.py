@@ -157,7 +157,6 @@ class _Peer:
         self._on_change = on_change
         self._links: dict[Direction, _Link] = {}
         self._timer: asyncio.TimerHandle | None = None
-        self.routes: dict[Prefix, Route] = {}
         self.session = Session(config, host.clock.monotonic())
 
     # -- from the speaker ------------------------------------------------------------------------
@@ -182,17 +181,11 @@ class _Peer:
 
     def set_routes(self, routes: Collection[Route]) -> None:
         """Replace the routes."""
-        self.routes = {route.prefix: route for route in sorted(routes)}
         self.session.set_routes(routes)
         self._pump()
 
     def change_routes(self, changes: Mapping[Prefix, Route | None]) -> None:
         """Change the routes of these prefixes only."""
-        for prefix, route in changes.items():
-            if route is None:
-                self.routes.pop(prefix, None)
-            else:
-                self.routes[prefix] = route
         self.session.change_routes(changes)
         self._pump()
 
@@ -484,7 +477,7 @@ class BgpSpeaker:
             effect = effects[name] = change_effect(peer.session.config, config)
             if effect is ChangeEffect.RESET:
                 peer.stop(Cease.OTHER_CONFIGURATION_CHANGE)
-                self._add(name, config, peer.routes.values())
+                self._add(name, config, peer.session.routes)
             elif effect is not ChangeEffect.NONE:
                 peer.configure(config)
         return effects

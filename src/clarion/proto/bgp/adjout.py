@@ -99,7 +99,7 @@ class AdjOut:
         self._encoded: dict[_Group, bytes] = {}
         self._markers: list[tuple[Family, bool]] = []  # True ends a refresh, False the first dump
         self._refreshing: dict[Family, bool] = {}  # True once the beginning was said
-        self._refused: set[Prefix] = set()
+        self._refused: dict[Prefix, Route] = {}
         self._updates_built = 0
 
     @property
@@ -111,6 +111,11 @@ class AdjOut:
     def refused(self) -> int:
         """Routes that carry more communities than BGP_COMMUNITY_BYTES_MAX, and are not sent."""
         return len(self._refused)
+
+    @property
+    def routes(self) -> list[Route]:
+        """What was asked for last, whether sent, unsent or refused."""
+        return [*self._desired.values(), *self._refused.values()]
 
     @property
     def announced(self) -> int:
@@ -139,7 +144,9 @@ class AdjOut:
         if len(desired) != len(wanted):
             desired = {route.prefix: route for route in sorted(wanted)}
         before, self._desired, self._known = self._desired, desired, True
-        self._refused = {route.prefix for route in routes} - desired.keys()
+        self._refused = {}
+        if len(wanted) != len(routes):
+            self._refused = {route.prefix: route for route in routes if not _fits(route)}
         if self._terms is None:
             return
         for prefix, old in before.items():
@@ -154,9 +161,10 @@ class AdjOut:
         """Change what is desired of these prefixes only; None: nothing any more."""
         self._known = True
         for prefix, route in changes.items():
-            new = route if route is not None and _fits(route) else None
-            (self._refused.discard if route is new else self._refused.add)(prefix)
-            old = self._desired.pop(prefix, None)
+            old, new = self._desired.pop(prefix, None), route
+            self._refused.pop(prefix, None)
+            if new is not None and not _fits(new):
+                self._refused[prefix], new = new, None
             if new is not None:
                 self._desired[prefix] = new
             if self._terms is not None and old != new:

@@ -121,6 +121,9 @@ class PathAttributes(msgspec.Struct, frozen=True, kw_only=True):
     unknown: tuple[RawAttribute, ...] = ()
 
 
+_NOTHING: Final = PathAttributes()
+
+
 class Row(msgspec.Struct, frozen=True):
     """How one attribute is handled.
 
@@ -403,7 +406,7 @@ def encode_attributes(attributes: PathAttributes, *, four_octet_asn: bool) -> by
     out = bytearray()
     for row in TABLE:
         value = getattr(attributes, row.field)
-        if value is None or value is False or (value == () and row.field != "as_path"):
+        if value == getattr(_NOTHING, row.field):
             continue
         out += encode_attribute(row.code, row.flags, row.encode(value, width))
     for raw in attributes.unknown:

@@ -181,6 +181,11 @@ class Session:
         """Change the routes of these prefixes only; None: the peer should have none."""
         self._adj_out.change_routes(changes)
 
+    @property
+    def routes(self) -> list[Route]:
+        """The routes that the peer should have."""
+        return self._adj_out.routes
+
     # -- what the driver says --------------------------------------------------------------------
 
     def admit(self, now: float) -> Notification | None:

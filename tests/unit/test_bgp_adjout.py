@@ -1,0 +1,170 @@
+"""Adj-RIB-Out: how few messages carry how much, and what is left out."""
+
+import pytest
+
+from clarion.base.addr import Prefix, parse_address, parse_prefix
+from clarion.base.limits import BGP_CHUNK_BYTES, BGP_COMMUNITY_BYTES_MAX, BGP_MESSAGE_BYTES
+from clarion.proto.bgp.adjout import AdjOut, Route, Terms
+from clarion.proto.bgp.attrs import LargeCommunity
+from clarion.proto.bgp.iana import IPV4_UNICAST, IPV6_UNICAST, MessageType
+from clarion.proto.bgp.update import Update, decode_update
+from clarion.proto.bgp.wire import Framer
+
+V4, V6 = parse_address("192.0.2.1"), parse_address("2001:db8::1")
+
+
+def terms(*, internal: bool = False, asn: int = 64512, four: bool = True) -> Terms:
+    return Terms(
+        local_asn=asn,
+        internal=internal,
+        four_octet_asn=four,
+        next_hops=((IPV4_UNICAST, V4), (IPV6_UNICAST, V6)),
+    )
+
+
+def hosts(count: int, version: int = 4) -> list[Route]:
+    base = parse_address("198.51.100.0" if version == 4 else "2001:db8:ff::").value
+    length = 32 if version == 4 else 128
+    return [Route(Prefix(version, base + n, length)) for n in range(count)]
+
+
+def taken(out: AdjOut, *, four: bool = True, internal: bool = False) -> list[Update]:
+    """Everything that is pending, as UPDATEs without the End-of-RIB markers."""
+    framer, updates = Framer(), []
+    while data := out.take(BGP_CHUNK_BYTES):
+        assert len(data) <= BGP_CHUNK_BYTES
+        framer.feed(data)
+        while (frame := framer.next_frame()) is not None:
+            assert frame.type is MessageType.UPDATE
+            update = decode_update(frame.body, four_octet_asn=four, internal=internal)
+            assert update.faults == ()
+            if update.end_of_rib is None:
+                updates.append(update)
+    return updates
+
+
+@pytest.mark.parametrize(
+    ("version", "count", "messages"),
+    # 4096 octets less 23 of header and lengths and 20 or 38 of attributes: 810 /32, 237 /128.
+    [(4, 810, 1), (4, 811, 2), (4, 10_000, 13), (6, 237, 1), (6, 238, 2), (6, 10_000, 43)],
+)
+def test_prefixes_with_the_same_attributes_share_messages(
+    version: int, count: int, messages: int
+) -> None:
+    out = AdjOut()
+    out.set_routes(hosts(count, version))
+    out.start(terms())
+    updates = taken(out)
+    assert len(updates) == messages
+    assert sum(len(update.announced) for update in updates) == count == out.announced
+    assert out.unsent == 0
+
+
+def test_withdrawals_are_split_to_the_message_size() -> None:
+    out = AdjOut()
+    out.set_routes(hosts(5000) + hosts(5000, 6))
+    out.start(terms())
+    taken(out)
+    out.set_routes([])
+    updates = taken(out)
+    assert sum(len(update.withdrawn_all) for update in updates) == 10_000
+    assert len(updates) == 7 + 21  # 5 octets a /32, 17 a /128
+    assert out.announced == 0
+
+
+def test_announcements_precede_withdrawals() -> None:
+    out = AdjOut()
+    out.set_routes(hosts(4))
+    out.start(terms())
+    taken(out)
+    out.set_routes([Route(parse_prefix("198.51.100.0/30"))])
+    first, second = taken(out)
+    assert first.nlri == (parse_prefix("198.51.100.0/30"),)
+    assert len(second.withdrawn) == 4
+
+
+def test_local_preference_and_communities_make_the_groups() -> None:
+    large = (LargeCommunity(64512, 1, 1),)
+    routes = [
+        Route(parse_prefix("198.51.100.1/32"), local_pref=100, communities=(2, 1, 1)),
+        Route(parse_prefix("198.51.100.2/32"), local_pref=100, communities=(2, 1, 1)),
+        Route(parse_prefix("198.51.100.3/32"), local_pref=200, communities=(2, 1, 1)),
+        Route(parse_prefix("198.51.100.4/32"), local_pref=200, large_communities=large),
+    ]
+    out = AdjOut()
+    out.set_routes(routes)
+    out.start(terms(internal=True))
+    found = [
+        (len(each.nlri), each.attributes.local_pref, each.attributes.communities)
+        for each in taken(out, internal=True)
+    ]
+    assert found == [(2, 100, (1, 2)), (1, 200, (1, 2)), (1, 200, ())]
+
+
+def test_a_large_asn_towards_a_two_octet_speaker() -> None:
+    out = AdjOut()
+    out.set_routes(hosts(1))
+    out.start(terms(asn=4200000001, four=False))
+    (update,) = taken(out, four=False)
+    attributes = update.attributes
+    assert attributes.as_path is not None
+    assert attributes.as_path[0].asns == (23456,)
+    assert attributes.as4_path is not None
+    assert attributes.as4_path[0].asns == (4200000001,)
+
+
+def test_a_family_without_a_next_hop_is_left_out() -> None:
+    out = AdjOut()
+    out.set_routes(hosts(2) + hosts(2, 6))
+    out.start(
+        Terms(local_asn=64512, internal=False, four_octet_asn=True, next_hops=((IPV4_UNICAST, V4),))
+    )
+    assert sum(len(update.announced) for update in taken(out)) == 2
+    out.set_routes(hosts(1) + hosts(1, 6))
+    (update,) = taken(out)
+    assert update.withdrawn == (parse_prefix("198.51.100.1/32"),)
+
+
+def test_a_change_that_is_taken_back_leaves_no_trace() -> None:
+    out = AdjOut()
+    out.set_routes(hosts(3))
+    out.start(terms())
+    taken(out)
+    out.set_routes(hosts(2))
+    out.set_routes(hosts(4))
+    out.set_routes(hosts(3))
+    assert not out.pending
+    assert out.unsent == 0
+
+
+def test_routes_with_too_many_communities_are_refused_and_counted() -> None:
+    limit = BGP_COMMUNITY_BYTES_MAX // 4
+    prefix = parse_prefix("2001:db8:ff::1/128")
+    out = AdjOut()
+    out.set_routes([Route(prefix, communities=tuple(range(limit)))])
+    out.start(terms(internal=True))
+    assert len(taken(out, internal=True)) == 1
+    out.set_routes([Route(prefix, communities=tuple(range(limit + 1)))])
+    assert out.refused == 1
+    assert taken(out, internal=True)[0].withdrawn_all == (prefix,)
+
+
+def test_of_two_routes_for_a_prefix_the_greater_counts() -> None:
+    prefix = parse_prefix("198.51.100.1/32")
+    for routes in ([Route(prefix, 1), Route(prefix, 2)], [Route(prefix, 2), Route(prefix, 1)]):
+        out = AdjOut()
+        out.set_routes(routes)
+        out.start(terms(internal=True))
+        (update,) = taken(out, internal=True)
+        assert update.attributes.local_pref == 2
+
+
+def test_a_small_budget_still_makes_progress() -> None:
+    out = AdjOut()
+    out.set_routes(hosts(2000))
+    out.start(terms())
+    pieces = []
+    while out.pending:
+        pieces.append(out.take(BGP_MESSAGE_BYTES))
+    assert max(map(len, pieces)) <= BGP_MESSAGE_BYTES
+    assert len(pieces) == 5  # three UPDATEs and two End-of-RIB markers

@@ -1,0 +1,435 @@
+"""BGP messages as bytes: tables that read like a capture, in both directions."""
+
+from typing import Any
+
+import pytest
+
+from clarion.base.addr import parse_address, parse_prefix
+from clarion.base.errors import DecodeError
+from clarion.proto.bgp.attrs import (
+    Aggregator,
+    AsSegment,
+    LargeCommunity,
+    MpReach,
+    MpUnreach,
+    PathAttributes,
+    RawAttribute,
+    Severity,
+    decode_attributes,
+    encode_attributes,
+    merge_as4_path,
+)
+from clarion.proto.bgp.iana import (
+    IPV4_UNICAST,
+    IPV6_UNICAST,
+    Cease,
+    Family,
+    MessageType,
+    Origin,
+    SegmentType,
+)
+from clarion.proto.bgp.notify import (
+    Notification,
+    cease,
+    decode_notification,
+    describe,
+    encode_notification,
+)
+from clarion.proto.bgp.open import (
+    Capabilities,
+    NextHopEncoding,
+    Open,
+    RawCapability,
+    decode_open,
+    encode_open,
+    make_open,
+)
+from clarion.proto.bgp.update import Update, decode_update, encode_update, end_of_rib
+from clarion.proto.bgp.wire import (
+    KEEPALIVE,
+    Framer,
+    RouteRefresh,
+    decode_route_refresh,
+    encode_frame,
+    encode_route_refresh,
+)
+
+MARKER = "ff" * 16
+SEQUENCE = SegmentType.AS_SEQUENCE
+
+
+def raw(text: str) -> bytes:
+    """Bytes of spaced hexadecimal text."""
+    return bytes.fromhex(text.replace("MARKER", MARKER))
+
+
+# -- framing ---------------------------------------------------------------------------------------
+
+
+def test_messages_are_cut_from_any_pieces() -> None:
+    stream = KEEPALIVE + raw("MARKER 0017 02 00000000") + KEEPALIVE
+    framer, kinds = Framer(), []
+    for position in range(len(stream)):
+        framer.feed(stream[position : position + 1])
+        while (frame := framer.next_frame()) is not None:
+            kinds.append(frame.type)
+    assert kinds == [MessageType.KEEPALIVE, MessageType.UPDATE, MessageType.KEEPALIVE]
+
+
+BAD_HEADERS = [
+    # bytes, subcode of Message Header Error, data
+    ("fe" + "ff" * 15 + "0013 04", 1, ""),
+    ("MARKER 0012 04", 2, "0012"),  # shorter than a header
+    ("MARKER 0014 04", 2, "0014"),  # a KEEPALIVE with a body
+    ("MARKER 001c 01", 2, "001c"),  # OPEN of 28
+    ("MARKER 0016 02", 2, "0016"),  # UPDATE of 22
+    ("MARKER 0014 03", 2, "0014"),  # NOTIFICATION of 20
+    ("MARKER 1001 02", 2, "1001"),  # 4097
+    ("MARKER ffff 01", 2, "ffff"),
+    ("MARKER 0013 00", 3, "00"),
+    ("MARKER 0013 06", 3, "06"),
+]
+
+
+@pytest.mark.parametrize(("text", "subcode", "data"), BAD_HEADERS)
+def test_a_bad_header_is_named_and_echoed(text: str, subcode: int, data: str) -> None:
+    framer = Framer()
+    framer.feed(raw(text))
+    with pytest.raises(DecodeError) as caught:
+        framer.next_frame()
+    assert (caught.value.code, caught.value.subcode) == (1, subcode)
+    assert caught.value.data == raw(data)
+
+
+def test_route_refresh() -> None:
+    assert encode_route_refresh(RouteRefresh(IPV6_UNICAST)) == raw("MARKER 0017 05 0002 00 01")
+    assert decode_route_refresh(raw("0001 02 01")) == RouteRefresh(IPV4_UNICAST, 2)
+    with pytest.raises(DecodeError) as caught:
+        decode_route_refresh(raw("0001 02 01 00"))
+    assert (caught.value.code, caught.value.subcode) == (7, 1)
+
+
+# -- OPEN ------------------------------------------------------------------------------------------
+
+ROUTER = parse_address("192.0.2.1")
+OPENS = [
+    # body after the header, value
+    ("04 fc00 005a c0000201 00", Open(64512, 90, ROUTER)),
+    (
+        "04 fc00 005a c0000201 08  02 06 01 04 0001 00 01",
+        Open(64512, 90, ROUTER, Capabilities(families=(IPV4_UNICAST,))),
+    ),
+    (
+        "04 5ba0 0000 c0000201 16  02 02 02 00  02 06 41 04 fa56ea01 02 02 46 00  02 04 49 02 0161",
+        Open(
+            23456,
+            0,
+            ROUTER,
+            Capabilities(
+                route_refresh=True,
+                four_octet_asn=4200000001,
+                enhanced_route_refresh=True,
+                unknown=(RawCapability(73, b"\x01a"),),
+            ),
+        ),
+    ),
+    (
+        "04 fc00 005a c0000201 0a  02 08 05 06 0001 0001 0002",
+        Open(
+            64512,
+            90,
+            ROUTER,
+            Capabilities(extended_next_hops=(NextHopEncoding(IPV4_UNICAST, 2),)),
+        ),
+    ),
+]
+
+
+@pytest.mark.parametrize(("text", "value"), OPENS)
+def test_open_both_ways(text: str, value: Open) -> None:
+    assert decode_open(raw(text)) == value
+    assert encode_open(value) == encode_frame(MessageType.OPEN, raw(text))
+
+
+def test_capabilities_in_one_parameter_or_in_the_extended_form_read_the_same() -> None:
+    several = decode_open(raw("04 fc00 005a c0000201 0a  02 08 01 04 0001 00 01 02 00"))
+    extended = decode_open(raw("04 fc00 005a c0000201 ff ff 000b  02 0008 01 04 0001 00 01 02 00"))
+    assert several == extended
+    assert several.capabilities.route_refresh
+
+
+def test_our_open_shows_as_trans_for_a_large_asn() -> None:
+    small = make_open(64512, 90, ROUTER, Capabilities())
+    large = make_open(4200000001, 90, ROUTER, Capabilities())
+    assert (small.asn, small.true_asn) == (64512, 64512)
+    assert (large.asn, large.true_asn) == (23456, 4200000001)
+
+
+def test_many_capabilities_take_the_extended_form() -> None:
+    many = Capabilities(unknown=tuple(RawCapability(200, bytes((n,)) * 100) for n in range(9)))
+    message = Open(64512, 90, ROUTER, many)
+    assert decode_open(encode_open(message)[19:]) == message
+
+
+BAD_OPENS = [
+    ("03 fc00 005a c0000201 00", 1, "0004"),  # version 3; data is the version we speak
+    ("04 0000 005a c0000201 00", 2, ""),  # AS 0 (RFC 7607)
+    ("04 fc00 005a c0000201 08 02 06 41 04 00000000", 2, ""),
+    ("04 fc00 005a 00000000 00", 3, ""),
+    ("04 fc00 005a c0000201 02 01 00", 4, ""),  # authentication parameter
+    ("04 fc00 0001 c0000201 00", 6, ""),
+    ("04 fc00 0002 c0000201 00", 6, ""),
+    ("04 fc00 005a c0000201 05 02 00", 0, ""),  # length of the parameters is wrong
+    ("04 fc00 005a c0000201 02 02 06", 0, ""),  # parameter cut short
+    ("04 fc00 005a c0000201 03 02 01 01", 0, ""),  # capability cut short
+    ("04 fc00 005a c0000201 04 02 02 01 04", 0, ""),
+]
+
+
+@pytest.mark.parametrize(("text", "subcode", "data"), BAD_OPENS)
+def test_a_bad_open_is_an_open_message_error(text: str, subcode: int, data: str) -> None:
+    with pytest.raises(DecodeError) as caught:
+        decode_open(raw(text))
+    assert (caught.value.code, caught.value.subcode) == (2, subcode)
+    assert caught.value.data == raw(data)
+
+
+# -- attributes ------------------------------------------------------------------------------------
+
+ATTRIBUTES: list[tuple[str, dict[str, Any]]] = [
+    ("40 01 01 00", {"origin": Origin.IGP}),
+    ("40 02 00", {"as_path": ()}),
+    ("40 02 0a 02 02 0000fc00 fa56ea01", {"as_path": (AsSegment(SEQUENCE, (64512, 4200000001)),)}),
+    ("40 03 04 c0000201", {"next_hop": ROUTER}),
+    ("80 04 04 00000064", {"multi_exit_disc": 100}),
+    ("40 05 04 00000000", {"local_pref": 0}),
+    ("40 06 00", {"atomic_aggregate": True}),
+    ("c0 07 08 0000fc00 c0000201", {"aggregator": Aggregator(64512, ROUTER)}),
+    ("c0 08 08 1f400320 ffffff02", {"communities": (8000 << 16 | 800, 0xFFFFFF02)}),
+    ("80 09 04 c0000201", {"originator_id": ROUTER}),
+    ("80 0a 04 c0000201", {"cluster_list": (ROUTER,)}),
+    (
+        "80 0e 1a 0001 01 04 c0000201 00 20 cb007107 18 cb0071 1d cb007100 00 01 80",
+        {
+            "mp_reach": MpReach(
+                IPV4_UNICAST,
+                (ROUTER,),
+                tuple(
+                    parse_prefix(text)
+                    for text in (
+                        "203.0.113.7/32",
+                        "203.0.113.0/24",
+                        "203.0.113.0/29",
+                        "0.0.0.0/0",
+                        "128.0.0.0/1",
+                    )
+                ),
+            )
+        },
+    ),
+    (
+        "80 0e 21 0002 01 10 20010db8000000000000000000000001 00 40 20010db8000000ff 10 2001",
+        {
+            "mp_reach": MpReach(
+                IPV6_UNICAST,
+                (parse_address("2001:db8::1"),),
+                (parse_prefix("2001:db8:0:ff::/64"), parse_prefix("2001::/16")),
+            )
+        },
+    ),
+    ("80 0f 03 0002 01", {"mp_unreach": MpUnreach(IPV6_UNICAST)}),
+    (
+        "80 0f 08 0002 01 20 20010db8",
+        {"mp_unreach": MpUnreach(IPV6_UNICAST, (parse_prefix("2001:db8::/32"),))},
+    ),
+    ("c0 10 08 4004fc0049742400", {"extended_communities": (raw("4004fc0049742400"),)}),
+    ("c0 11 06 02 01 fa56ea01", {"as4_path": (AsSegment(SEQUENCE, (4200000001,)),)}),
+    (
+        "c0 20 0c fa56ea01 00000001 00000002",
+        {"large_communities": (LargeCommunity(4200000001, 1, 2),)},
+    ),
+    ("c0 63 02 abcd", {"unknown": (RawAttribute(99, 0xC0, b"\xab\xcd"),)}),
+]
+
+
+@pytest.mark.parametrize(("text", "fields"), ATTRIBUTES)
+def test_attribute_both_ways(text: str, fields: dict[str, Any]) -> None:
+    value = PathAttributes(**fields)
+    assert decode_attributes(raw(text), four_octet_asn=True, internal=True) == (value, ())
+    assert encode_attributes(value, four_octet_asn=True) == raw(text)
+
+
+def test_a_two_octet_speaker_sees_as_trans_and_the_true_path_beside_it() -> None:
+    path = (AsSegment(SEQUENCE, (4200000001, 64512)),)
+    written = encode_attributes(PathAttributes(as_path=path, as4_path=path), four_octet_asn=False)
+    assert written == raw("40 02 06 02 02 5ba0 fc00  c0 11 0a 02 02 fa56ea01 0000fc00")
+    read, faults = decode_attributes(written, four_octet_asn=False, internal=False)
+    assert faults == ()
+    assert merge_as4_path(read) == path
+
+
+MERGES = [
+    # AS_PATH (two octets), AS4_PATH, the true path (RFC 6793 §4.2.3)
+    ((64500, 23456, 64512), (4200000001, 64512), (64500, 4200000001, 64512)),
+    ((23456,), (1, 2), (23456,)),  # longer than the path: ignored
+    ((64500, 64501), (), (64500, 64501)),
+]
+
+
+@pytest.mark.parametrize(("path", "four", "merged"), MERGES)
+def test_merging_as4_path(
+    path: tuple[int, ...], four: tuple[int, ...], merged: tuple[int, ...]
+) -> None:
+    attributes = PathAttributes(
+        as_path=(AsSegment(SEQUENCE, path),),
+        as4_path=(AsSegment(SEQUENCE, four),) if four else None,
+    )
+    flat = tuple(asn for segment in merge_as4_path(attributes) for asn in segment.asns)
+    assert flat == merged
+
+
+DISCARD, WITHDRAW = Severity.ATTRIBUTE_DISCARD, Severity.TREAT_AS_WITHDRAW
+FAULTS = [
+    # attributes on an external session, severity (RFC 7606 §7)
+    ("40 01 01 03", WITHDRAW),  # ORIGIN 3
+    ("40 01 02 0000", WITHDRAW),
+    ("c0 01 01 00", WITHDRAW),  # flags of ORIGIN
+    ("40 02 01 02", WITHDRAW),  # AS_PATH: header cut short
+    ("40 02 02 02 00", WITHDRAW),  # empty segment
+    ("40 02 06 05 01 0000fc00", WITHDRAW),  # segment type 5
+    ("40 02 06 02 02 0000fc00", WITHDRAW),  # segment overruns
+    ("40 03 03 c00002", WITHDRAW),
+    ("80 04 03 000000", WITHDRAW),
+    ("40 05 04 00000064", DISCARD),  # LOCAL_PREF from an external peer
+    ("40 06 01 00", DISCARD),
+    ("c0 07 06 fc00 c0000201", DISCARD),
+    ("c0 08 03 000000", WITHDRAW),
+    ("c0 08 00", WITHDRAW),
+    ("80 09 04 c0000201", DISCARD),
+    ("c0 10 07 00000000000000", WITHDRAW),
+    ("c0 11 02 02 01", DISCARD),
+    ("c0 20 0b 0000000000000000000000", WITHDRAW),
+    ("c0 08 04 00000001 c0 08 04 00000002", DISCARD),  # twice: the first counts
+    ("40 01 05 00", WITHDRAW),  # overruns the list
+    ("40 01", WITHDRAW),
+]
+
+
+@pytest.mark.parametrize(("text", "severity"), FAULTS)
+def test_a_malformed_attribute_costs_what_rfc_7606_says(text: str, severity: Severity) -> None:
+    _, faults = decode_attributes(raw(text), four_octet_asn=True, internal=False)
+    assert max(fault.severity for fault in faults) is severity
+
+
+RESETS = [
+    # what still ends the session, subcode of UPDATE Message Error, data
+    ("40 63 01 00", 2, "40 63 01 00"),  # unknown well-known attribute
+    ("80 0e 03 0001 01", 9, ""),  # MP_REACH too short
+    ("80 0e 06 0002 01 20 0000", 9, ""),  # next hop overruns
+    ("80 0e 08 0001 01 03 c00002 00", 9, ""),  # next hop of 3 octets
+    ("80 0e 0b 0001 01 04 c0000201 00 21 cb", 10, ""),  # /33
+    ("80 0f 05 0002 01 40 20", 10, ""),  # prefix cut short
+    ("80 0f 03 0001 01 80 0f 03 0001 01", 1, ""),  # twice
+    ("40 0f 03 0001 01", 9, ""),  # flags of MP_UNREACH
+]
+
+
+@pytest.mark.parametrize(("text", "subcode", "data"), RESETS)
+def test_a_fault_that_hides_the_routes_ends_the_session(text: str, subcode: int, data: str) -> None:
+    with pytest.raises(DecodeError) as caught:
+        decode_attributes(raw(text), four_octet_asn=True, internal=False)
+    assert (caught.value.code, caught.value.subcode) == (3, subcode)
+    assert caught.value.data == raw(data)
+
+
+def test_routes_of_a_family_not_spoken_are_kept_as_they_came() -> None:
+    text = "80 0f 04 4004 47 00"  # BGP-LS
+    value, faults = decode_attributes(raw(text), four_octet_asn=True, internal=False)
+    assert faults == ()
+    assert value.mp_unreach is None
+    assert encode_attributes(value, four_octet_asn=True) == raw(text)
+
+
+# -- UPDATE ----------------------------------------------------------------------------------------
+
+
+def test_update_both_ways() -> None:
+    body = raw(
+        "0005 20 cb007108  0014 40 01 01 00  40 02 06 02 01 0000fc00  40 03 04 c0000201"
+        " 20 cb007107 18 c63364"
+    )
+    value = Update(
+        withdrawn=(parse_prefix("203.0.113.8/32"),),
+        attributes=PathAttributes(
+            origin=Origin.IGP, as_path=(AsSegment(SEQUENCE, (64512,)),), next_hop=ROUTER
+        ),
+        nlri=(parse_prefix("203.0.113.7/32"), parse_prefix("198.51.100.0/24")),
+    )
+    assert decode_update(body, four_octet_asn=True, internal=False) == value
+    assert encode_update(value, four_octet_asn=True)[19:] == body
+
+
+@pytest.mark.parametrize("family", [IPV4_UNICAST, IPV6_UNICAST])
+def test_end_of_rib(family: Family) -> None:
+    marker = decode_update(end_of_rib(family)[19:], four_octet_asn=True, internal=False)
+    assert marker.end_of_rib == family
+    assert end_of_rib(IPV4_UNICAST) == raw("MARKER 0017 02 0000 0000")
+    assert end_of_rib(IPV6_UNICAST) == raw("MARKER 001d 02 0000 0006 80 0f 03 0002 01")
+
+
+def test_a_route_without_its_mandatory_attributes_counts_as_withdrawn() -> None:
+    body = raw("0000 0004 40 01 01 00 20 cb007107")
+    update = decode_update(body, four_octet_asn=True, internal=False)
+    assert update.treat_as_withdraw
+    assert [fault.message for fault in update.faults] == [
+        "AS_PATH is missing",
+        "NEXT_HOP is missing",
+    ]
+    assert update.announced == ()
+    assert update.withdrawn_all == (parse_prefix("203.0.113.7/32"),)
+
+
+@pytest.mark.parametrize(
+    ("text", "subcode"),
+    [
+        ("0000", 1),
+        ("0005 00", 1),  # withdrawn routes overrun
+        ("0000 0005 40 01", 1),  # attributes overrun
+        ("0000 0000 21 cb00710700", 10),
+        ("0001 20 0000", 10),
+    ],
+)
+def test_lengths_that_contradict_each_other_end_the_session(text: str, subcode: int) -> None:
+    with pytest.raises(DecodeError) as caught:
+        decode_update(raw(text), four_octet_asn=True, internal=False)
+    assert (caught.value.code, caught.value.subcode) == (3, subcode)
+
+
+# -- NOTIFICATION ----------------------------------------------------------------------------------
+
+NOTIFICATIONS = [
+    (Notification(4), "Hold Timer Expired"),
+    (Notification(6, 2), "Cease/Administrative Shutdown"),
+    (cease(Cease.ADMINISTRATIVE_SHUTDOWN, "bye"), 'Cease/Administrative Shutdown: "bye"'),
+    (Notification(2, 2), "Open Message/Bad Peer As"),
+    (Notification(6, 99), "Cease/subcode 99"),
+    (Notification(99, 1), "error 99 subcode 1"),
+    (Notification(6, 2, b"\x05\xff\xfe"), 'Cease/Administrative Shutdown: "��"'),
+]
+
+
+@pytest.mark.parametrize(("value", "words"), NOTIFICATIONS)
+def test_a_notification_in_words(value: Notification, words: str) -> None:
+    assert describe(value) == words
+    assert decode_notification(encode_notification(value)[19:]) == value
+
+
+def test_a_shutdown_communication_on_the_wire() -> None:
+    message = encode_notification(cease(Cease.ADMINISTRATIVE_SHUTDOWN, "weg: ß"))
+    assert message == raw("MARKER 001d 03 06 02 07 7765673a20 c39f")
+
+
+def test_long_words_are_cut_between_characters() -> None:
+    assert len(cease(Cease.ADMINISTRATIVE_RESET, "x" * 300).communication) == 255
+    assert cease(Cease.ADMINISTRATIVE_RESET, "ß" * 300).communication == "ß" * 127
+    assert cease(Cease.OUT_OF_RESOURCES, "words").data == b""
