@@ -275,7 +275,8 @@ _NODE_SPEC = {
 }
 
 _NODE_STATUS = {
-    "addresses": _merged(_need({"type": "string", "address": "string"}, "type", "address"), "type"),
+    # A dual-stack node has two addresses of one type, so the type cannot tell them apart.
+    "addresses": _atomic(_need({"type": "string", "address": "string"}, "type", "address")),
     "conditions": _CONDITIONS,
     "capacity": "quantities",
     "allocatable": "quantities",

@@ -61,7 +61,7 @@ class ConfigState:
             status="False" if errors else "True",
             last_transition_time=when,
             reason="ConfigurationError" if errors else "Reconciled",
-            message=f"configuration error: {summary}"[:SUMMARY_BYTES] if errors else "",
+            message=f"configuration error: {summary}"[:SUMMARY_BYTES] if errors else "all valid",
         )
         status = ConfigurationStateStatus(
             result=result, error_summary=summary, conditions=(condition,)

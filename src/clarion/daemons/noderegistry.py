@@ -22,7 +22,7 @@ async def register_node(
     Args:
         client: How to reach the server.
         name: The node's name.
-        addresses: Where the node can be reached.
+        addresses: Where the node can be reached; the first of each family is told.
         labels: Labels to set beside the usual ones.
         when: The date and time, as Kubernetes writes it.
 
@@ -35,6 +35,7 @@ async def register_node(
         await client.patch(Node, key, {"metadata": {"labels": own}})
     except NotFoundError:
         await client.create(Node(metadata=ObjectMeta(name=name, labels=own)))
+    first = {address.version: address for address in reversed(tuple(addresses))}
     status = {
         "conditions": [
             {
@@ -47,7 +48,10 @@ async def register_node(
             }
         ],
         "addresses": [
-            *({"type": "InternalIP", "address": str(address)} for address in addresses),
+            *(
+                {"type": "InternalIP", "address": str(address)}
+                for _, address in sorted(first.items())
+            ),
             {"type": "Hostname", "address": name},
         ],
     }

@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from functools import partial
 from typing import TypeVar
 
+import msgspec
+
 from clarion.daemons.runtime import Runtime
 from clarion.daemons.writer import Write, Writer
 from clarion.decide.plan import ServicePlan
@@ -143,7 +145,10 @@ class Statuses:
         status: ServiceL2StatusStatus | ServiceBGPStatusStatus,
     ) -> None:
         client = self._runtime.client
-        patch = {"status": status}
+        # What the status leaves out must be named, or a merge would keep what was there.
+        told = msgspec.to_builtins(status)
+        names = (field.encode_name for field in msgspec.structs.fields(status))
+        patch = {"status": {name: told.get(name) for name in names}}
         try:
             await client.patch(kind, key, patch, subresource="status")
         except NotFoundError:
