@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from aiohttp import web
 
-from clarion.apiserver import patch
+from clarion.apiserver import patch, protobuf
 from clarion.apiserver.present import Presenter
 from clarion.apiserver.registry import DeleteOptions, Registry, Result, Target
 from clarion.apiserver.requests import (
@@ -34,7 +34,7 @@ from clarion.apiserver.watching import Watching
 from clarion.apiserver.wire import decode, decode_object, encode
 
 JSON_TYPE = "application/json"
-_WRITABLE = (JSON_TYPE, "application/yaml", "")
+_WRITABLE = (JSON_TYPE, "application/yaml", protobuf.MEDIA_TYPE, "")
 
 
 class Handlers:
@@ -147,13 +147,13 @@ class Handlers:
         if target.resource.namespaced and not target.namespace:
             raise method_not_allowed("POST")
         options = read_write_options(request.query, request.headers.get("User-Agent", ""))
-        body = await _read_body(request)
+        body = await read_body(request)
         result = await self._registry.create(target, body, options)
         return self._written(request, target, result)
 
     async def _update(self, request: web.Request, target: Target) -> web.Response:
         options = read_write_options(request.query, request.headers.get("User-Agent", ""))
-        body = await _read_body(request)
+        body = await read_body(request)
         result = await self._registry.update(target, body, options)
         return self._written(request, target, result)
 
@@ -176,7 +176,7 @@ class Handlers:
         return response
 
     async def _delete(self, request: web.Request, target: Target) -> web.Response:
-        options = read_delete_options(request.query, await request.read())
+        options = read_delete_options(request.query, await _read_options(request))
         result = await self._registry.delete(target, options)
         if not result.gone:
             return self._written(request, target, result)
@@ -194,7 +194,7 @@ class Handlers:
         return _answer(encode(status))
 
     async def _delete_collection(self, request: web.Request, target: Target) -> web.Response:
-        options = read_delete_options(request.query, await request.read())
+        options = read_delete_options(request.query, await _read_options(request))
         selection = read_selection(target, request.query)
         entries, revision, _, _ = self._collect(request, target, selection, None)
         for entry in entries:
@@ -211,7 +211,7 @@ class Handlers:
                 raise
 
 
-async def _read_body(request: web.Request) -> Json:
+async def read_body(request: web.Request) -> Json:
     """The object in a request.
 
     Raises:
@@ -223,7 +223,14 @@ async def _read_body(request: web.Request) -> Json:
     raw = await request.read()
     if content == "application/yaml":
         return patch.read_configuration(raw)
+    if content == protobuf.MEDIA_TYPE:
+        return protobuf.decode_protobuf(raw)
     return decode_object(raw)
+
+
+async def _read_options(request: web.Request) -> Json:
+    """The DeleteOptions in a request; empty if there are none."""
+    return await read_body(request) if await request.read() else {}
 
 
 def _answer(body: bytes | Iterable[bytes], status: int = 200) -> web.Response:

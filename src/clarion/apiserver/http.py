@@ -11,7 +11,7 @@ from aiohttp import web
 from aiohttp.typedefs import Middleware
 
 from clarion import __version__
-from clarion.apiserver import discovery, reviews
+from clarion.apiserver import discovery, openapi, reviews
 from clarion.apiserver.admission import ConfigAdmission
 from clarion.apiserver.allocations import Allocations, ServiceNetwork
 from clarion.apiserver.collector import Collector
@@ -137,6 +137,8 @@ def create_app(settings: ServerSettings, clock: Clock, entropy: Entropy) -> web.
     for path in _OPEN_PATHS:
         app.router.add_get(path, server.health)
     app.router.add_get("/version", _version)
+    app.router.add_get("/openapi/v3", _openapi_index)
+    app.router.add_get("/openapi/v3/{path:.+}", _openapi_document)
     app.router.add_get("/api", server.resource)
     app.router.add_get("/apis", server.resource)
     app.router.add_route("*", "/api/{rest:.*}", server.resource)
@@ -146,6 +148,19 @@ def create_app(settings: ServerSettings, clock: Clock, entropy: Entropy) -> web.
 
 async def _version(_request: web.Request) -> web.Response:
     return _json(discovery.version(__version__))
+
+
+async def _openapi_index(_request: web.Request) -> web.Response:
+    return web.Response(body=openapi.index(), content_type="application/json")
+
+
+async def _openapi_document(request: web.Request) -> web.Response:
+    body = openapi.document(request.match_info["path"])
+    if body is None:
+        raise no_such_path()
+    # The address holds a hash of the content, so a client may keep it for good.
+    headers = {"Cache-Control": "public, immutable"} if "hash" in request.query else {}
+    return web.Response(body=body, content_type="application/json", headers=headers)
 
 
 def _json(body: Json, status: int = 200, content_type: str = "application/json") -> web.Response:

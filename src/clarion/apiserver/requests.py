@@ -12,11 +12,12 @@ from clarion.apiserver.registry import DeleteOptions, FieldValidation, Target, W
 from clarion.apiserver.resources import find
 from clarion.apiserver.selectors import FieldSelector, LabelSelector, Selection
 from clarion.apiserver.status import (
+    Json,
     bad_request,
     no_such_path,
     not_acceptable,
 )
-from clarion.apiserver.wire import decode_object, encode
+from clarion.apiserver.wire import encode
 from clarion.base import limits
 
 Query = Mapping[str, str]
@@ -168,14 +169,14 @@ class _DeleteBody(msgspec.Struct, frozen=True, rename="camel"):
     dry_run: list[str] | None = None
 
 
-def read_delete_options(query: Query, body: bytes) -> DeleteOptions:
+def read_delete_options(query: Query, body: Json) -> DeleteOptions:
     """Options from the body of a deletion, or from its parameters.
 
     Raises:
         ApiError: 400, not understood.
     """
     try:
-        given = msgspec.convert(decode_object(body), _DeleteBody) if body else _DeleteBody()
+        given = msgspec.convert(body, _DeleteBody)
     except msgspec.ValidationError as error:
         raise bad_request(f"the DeleteOptions cannot be read: {error}") from None
     policy = given.propagation_policy or query.get("propagationPolicy", "")

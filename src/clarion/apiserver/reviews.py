@@ -6,8 +6,8 @@ Whoever reaches this API (over loopback, or with the token) may do everything; s
 from aiohttp import web
 
 from clarion.apiserver.discovery import REVIEWS
+from clarion.apiserver.handlers import read_body
 from clarion.apiserver.status import Json, method_not_allowed
-from clarion.apiserver.wire import decode_object
 
 _USER = "clarion-admin"
 _GROUPS = ["system:masters", "system:authenticated"]
@@ -27,7 +27,7 @@ async def answer(request: web.Request) -> Json | None:
         return None
     if request.method != "POST":
         raise method_not_allowed(request.method)
-    review = decode_object(await request.read())
+    review = await read_body(request)
     review |= {"kind": kind, "apiVersion": f"{parts[1]}/v1", "status": _status(kind)}
     review.setdefault("metadata", {})
     return review
