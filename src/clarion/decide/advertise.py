@@ -20,7 +20,7 @@ from clarion.model.core import Service
 from clarion.model.meta import ObjectKey
 
 
-class AdvertisedRoute(msgspec.Struct, frozen=True, order=True):
+class AdvertisedRoute(msgspec.Struct, frozen=True, order=True, gc=False):
     """A route as it is sent. Local preference goes to internal peers only; 0 when unset."""
 
     prefix: Prefix
@@ -29,7 +29,7 @@ class AdvertisedRoute(msgspec.Struct, frozen=True, order=True):
     large_communities: tuple[LargeCommunity, ...] = ()
 
 
-class BGPDecision(msgspec.Struct, frozen=True, kw_only=True):
+class BGPDecision(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """From where, and as which prefixes, a service's addresses are announced.
 
     Attributes:

@@ -32,7 +32,7 @@ class Note(msgspec.Struct, frozen=True, gc=False):
     message: str
 
 
-class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+class Outcome(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What was decided about the addresses of one service.
 
     Attributes:
@@ -285,7 +285,7 @@ def _assign_automatically(work: _Work) -> Holding | Reason:
     fitting = tuple(pool for pool in scoped if pool_refusal(pool, work.service) is None)
     refusals: list[Reason] = []
     for pools, code in ((fitting, "pool-reserved"), (general, "pool-general")):
-        found, refused = _choose(work, pools)
+        found, refused = _choose(work, pools) if pools else (None, [])
         refusals += refused
         if found:
             work.reasons += [*refusals, reason(code, pool=found.pool)]

@@ -21,7 +21,7 @@ IP_FAMILIES = {"IPv4": 4, "IPv6": 6}
 V4, V6, DUAL = (4,), (6,), (4, 6)
 
 
-class Demand(msgspec.Struct, frozen=True):
+class Demand(msgspec.Struct, frozen=True, gc=False):
     """What a service asks for.
 
     Attributes:
@@ -72,14 +72,19 @@ def read_demand(service: Service, options: Options) -> Demand | Reason:
         families == DUAL and spec.ip_family_policy == PREFER,
         first if first in families else families[0],
         Tenancy(
-            service_annotation(service, ALLOW_SHARED_IP) or "",
+            _annotation(service, ALLOW_SHARED_IP),
             _backend(service),
             frozenset([(port.protocol, port.port) for port in spec.ports]),
         ),
         () if isinstance(requested, Reason) else requested,
         fault,
-        service_annotation(service, ADDRESS_POOL) or "",
+        _annotation(service, ADDRESS_POOL),
     )
+
+
+def _annotation(service: Service, key: str) -> str:
+    # Most services have no annotations at all; looking for both spellings costs more than this.
+    return (service_annotation(service, key) or "") if service.metadata.annotations else ""
 
 
 def _families(service: Service, options: Options) -> tuple[int, ...] | Reason:
@@ -112,7 +117,7 @@ def _backend(service: Service) -> str:
 
 
 def _requested(service: Service) -> tuple[Address, ...] | Reason:
-    listing = service_annotation(service, LOAD_BALANCER_IPS) or ""
+    listing = _annotation(service, LOAD_BALANCER_IPS)
     field = service.spec.load_balancer_ip
     if listing and field:
         return reason("request-twice")

@@ -20,7 +20,7 @@ from clarion.model.annotations import ALLOW_SHARED_IP, service_annotation
 from clarion.model.core import Service
 
 
-class L2Decision(msgspec.Struct, frozen=True, kw_only=True):
+class L2Decision(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Who answers for the addresses of one service.
 
     Attributes:

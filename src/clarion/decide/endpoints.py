@@ -21,7 +21,7 @@ from clarion.model.meta import ObjectKey
 LOCAL = "Local"
 
 
-class Serving(msgspec.Struct, frozen=True):
+class Serving(msgspec.Struct, frozen=True, gc=False):
     """Endpoints that can serve one service.
 
     Attributes:

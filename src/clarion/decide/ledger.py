@@ -22,7 +22,7 @@ INT64_MAX = (1 << 63) - 1
 FULL_SPACE = (0, (1 << 128) - 1)
 
 
-class Tenancy(msgspec.Struct, frozen=True):
+class Tenancy(msgspec.Struct, frozen=True, gc=False):
     """What decides whether a service can be one of several on an address.
 
     Attributes:
@@ -36,7 +36,7 @@ class Tenancy(msgspec.Struct, frozen=True):
     ports: frozenset[Port]
 
 
-class Holding(msgspec.Struct, frozen=True):
+class Holding(msgspec.Struct, frozen=True, gc=False):
     """Addresses that a service holds, all from one pool."""
 
     addresses: tuple[Address, ...]

@@ -24,7 +24,7 @@ from clarion.decide.settings import Config
 from clarion.model.meta import ObjectKey
 
 
-class ServicePlan(msgspec.Struct, frozen=True, kw_only=True):
+class ServicePlan(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What was decided about one service.
 
     Attributes:

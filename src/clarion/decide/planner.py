@@ -333,7 +333,8 @@ class Planner:
         if self.node is None or (labels is None and same_labels):
             return False, {}
         old, config = self._routes, self.config
-        if same_labels and (config.bgp, config.peers) == (old_config.bgp, old_config.peers):
+        same = _effects(config.bgp) == _effects(old_config.bgp)
+        if same_labels and same and config.peers == old_config.peers:
             for key in changed:
                 item = self.services.get(key)
                 old.put(key, item.bgp if item else None)
@@ -460,11 +461,18 @@ def _differing(old: Mapping[str, object], new: Mapping[str, object]) -> set[str]
     return {name for name in old.keys() | new.keys() if old.get(name) != new.get(name)}
 
 
-def _pools_of(
-    old: Mapping[str, L2Settings | BGPSettings], new: Mapping[str, L2Settings | BGPSettings]
-) -> set[str]:
-    """Pools of the advertisements that differ."""
-    items = [table[name] for name in _differing(old, new) for table in (old, new) if name in table]
+Ads = Mapping[str, L2Settings | BGPSettings]
+
+
+def _effects(ads: Ads) -> dict[str, L2Settings | BGPSettings]:
+    """The advertisements without the list of their pools: each pool lists its advertisements."""
+    return {name: msgspec.structs.replace(ad, pools=frozenset()) for name, ad in ads.items()}
+
+
+def _pools_of(old: Ads, new: Ads) -> set[str]:
+    """Pools of the advertisements that changed otherwise than by selecting other pools."""
+    names = _differing(_effects(old), _effects(new))
+    items = [table[name] for name in names for table in (old, new) if name in table]
     return {pool for item in items for pool in item.pools}
 
 

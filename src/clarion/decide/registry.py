@@ -33,6 +33,6 @@ def fill(template: str, facts: Mapping[str, Fact]) -> str:
 
 def listed(items: Sequence[object], limit: int = 5) -> str:
     """Items as `a, b, c and 4 more`, for facts that may be long."""
-    shown = ", ".join(str(item) for item in items[:limit])
+    shown = ", ".join(map(str, items[:limit]))
     rest = len(items) - limit
     return f"{shown} and {rest} more" if rest > 0 else shown
