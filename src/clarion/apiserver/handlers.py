@@ -161,8 +161,13 @@ class Handlers:
         options = read_write_options(request.query, request.headers.get("User-Agent", ""))
         content = request.content_type
         raw = await request.read()
-        change = patch.read_patch(content, raw, target.kind)
-        result = await self._registry.patch(target, change, options)
+        if content == patch.APPLY:
+            configuration = patch.read_configuration(raw)
+            force = read_flag(request.query, "force")
+            result = await self._registry.apply(target, configuration, options, force=force)
+        else:
+            change = patch.read_patch(content, raw, target.kind)
+            result = await self._registry.patch(target, change, options)
         return self._written(request, target, result)
 
     def _written(self, request: web.Request, target: Target, result: Result) -> web.Response:

@@ -25,7 +25,7 @@ MERGE_PATCH = "application/merge-patch+json"
 STRATEGIC_MERGE_PATCH = "application/strategic-merge-patch+json"
 APPLY = "application/apply-patch+yaml"
 
-ALL_FORMATS = (JSON_PATCH, MERGE_PATCH, STRATEGIC_MERGE_PATCH)
+ALL_FORMATS = (JSON_PATCH, MERGE_PATCH, STRATEGIC_MERGE_PATCH, APPLY)
 
 
 def formats_of(kind: Kind) -> tuple[str, ...]:

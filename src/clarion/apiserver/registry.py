@@ -111,6 +111,11 @@ class Registry:
         self._clock = clock
         self._entropy = entropy
 
+    def _author(self, target: Target, options: WriteOptions) -> fields.Author:
+        """Who writes; fields are always those of the stored version."""
+        version = target.resource.stored.api_version
+        return fields.Author(options.manager, version, target.subresource, self.now())
+
     def now(self) -> str:
         """The time as metadata holds it."""
         return metadata.timestamp(self._clock.now())
@@ -255,12 +260,44 @@ class Registry:
         target = msgspec.structs.replace(target, subresource="finalize")
         await self.patch(target, change, WriteOptions(validation="Ignore", manager=SELF))
 
+    async def apply(
+        self, target: Target, configuration: Json, options: WriteOptions, *, force: bool
+    ) -> Result:
+        """Server-side apply: make the manager's fields be as configured, and only those.
+
+        Raises:
+            ApiError: refused, or in conflict with other managers.
+        """
+        applied = self._to_stored(target, configuration)
+        meta = metadata.metadata_of(applied)
+        meta.pop("managedFields", None)
+        meta["name"] = target.name
+        if target.resource.namespaced:
+            meta["namespace"] = target.namespace
+        current = self._store.latest(target.key)
+        old = decode(current.body) if current is not None else None
+        new = fields.apply(
+            validate.schema_of(target.resource.stored),
+            old,
+            applied,
+            self._author(target, options),
+            force=force,
+        )
+        if current is None:
+            if target.subresource:
+                raise not_found(target.resource.name, target.name)
+            self._require_namespace(target, metadata.metadata_of(new))
+            return await self._create(target, new, options)
+        return await self._change(target, current, new, options, applying=True)
+
     async def _change(
         self,
         target: Target,
         current: Entry,
         new: Json,
         options: WriteOptions,
+        *,
+        applying: bool = False,
     ) -> Result:
         resource = target.resource
         old = decode(current.body)
@@ -272,6 +309,10 @@ class Registry:
         metadata.keep_server_fields(meta, old["metadata"])
         self._complete(target, new, old, causes, warnings)
         meta["resourceVersion"] = str(current.revision)
+        if not applying:
+            fields.track(
+                validate.schema_of(resource.stored), old, new, self._author(target, options)
+            )
         if fields.same(new, old):
             return Result(current.body, warnings=tuple(warnings))
         if resource.counts_generation and not target.subresource and _wanted(new) != _wanted(old):

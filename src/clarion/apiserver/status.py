@@ -171,17 +171,20 @@ def modified(resource: ResourceName, name: str) -> ApiError:
     return conflict(resource, name, f"{why} and try again")
 
 
-def apply_conflict(causes: Sequence[Cause], managers: Sequence[str]) -> ApiError:
-    """409: server-side apply would change fields that others manage."""
-    plural = "s" if len(causes) != 1 else ""
-    listed = "\n- ".join(cause.field for cause in causes)
-    who = f"conflict{plural} with {', '.join(managers)}"
-    return ApiError(
-        409,
-        "Conflict",
-        f"Apply failed with {len(causes)} conflict{plural}: {who}:\n- {listed}",
-        {"causes": _causes(causes)},
-    )
+def apply_conflict(causes: Sequence[Cause]) -> ApiError:
+    """409: server-side apply would change fields that others manage; a cause says whose each is."""
+    if len(causes) == 1:
+        text = f"Apply failed with 1 conflict: {causes[0].message}: {causes[0].field}"
+    else:
+        by_owner: dict[str, list[str]] = {}
+        for cause in causes:
+            by_owner.setdefault(cause.message, []).append(cause.field)
+        parts = []
+        for owner, paths in by_owner.items():
+            who = owner.replace("conflict with", "conflicts with", 1) if len(paths) > 1 else owner
+            parts.append("\n- ".join([f"{who}:", *paths]))
+        text = f"Apply failed with {len(causes)} conflicts: " + "\n".join(parts)
+    return ApiError(409, "Conflict", text, {"causes": _causes(causes)})
 
 
 def expired(message: str) -> ApiError:
