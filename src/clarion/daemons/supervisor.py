@@ -28,7 +28,7 @@ class Child(msgspec.Struct, frozen=True):
     arguments: tuple[str, ...]
 
 
-class Supervisor:
+class Children:
     """Runs children until told to stop."""
 
     def __init__(self) -> None:
