@@ -6,9 +6,10 @@ peer="192.0.2.1")`. Variable text belongs in fields, so that lines can be counte
 
 import logging
 import sys
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Final, TextIO
+from typing import Final, TextIO, cast
 
 import msgspec
 
@@ -106,8 +107,19 @@ class JsonFormatter(logging.Formatter):
             "msg": record.getMessage(),
         }
         for name, value in _fields(record).items():
-            line.setdefault(name, value)
-        return msgspec.json.encode(line, enc_hook=str).decode()
+            line.setdefault(name, _readable(value))
+        return msgspec.json.encode(line).decode()
+
+
+def _readable(value: object) -> object:
+    """A field as JSON: plain values as they are, an address or a key as its text."""
+    if value is None or type(value) in (str, int, float, bool):
+        return value
+    if isinstance(value, dict):
+        return {str(name): _readable(item) for name, item in value.items()}
+    if type(value) in (list, tuple, set, frozenset):
+        return [_readable(item) for item in cast("Iterable[object]", value)]
+    return str(value)
 
 
 class TextFormatter(logging.Formatter):
