@@ -18,6 +18,9 @@ LEASE_SELECTOR = f"{LEASE_LABEL}=speaker"
 INTERFACES_ANNOTATION = "clarion.metallb.io/interfaces"
 """On a speaker's Lease: the interfaces on which it can announce, separated by commas."""
 
+SESSIONS_ANNOTATION = "clarion.metallb.io/sessions"
+"""On a speaker's Lease: its BGP peers and the states of their sessions, as JSON."""
+
 
 def lease_name(node: str) -> str:
     """The name of a node's speaker Lease."""

@@ -1,6 +1,6 @@
 """The BGP sessions of one node: planned peers and routes go in, states and counts come out."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from clarion.base.addr import Prefix
 from clarion.daemons.runtime import Runtime
@@ -18,7 +18,9 @@ STOP_COMMUNICATION = "speaker stops"
 class Sessions:
     """Peers and what they are told."""
 
-    def __init__(self, runtime: Runtime, node: str, port: int | None) -> None:
+    def __init__(
+        self, runtime: Runtime, node: str, port: int | None, on_change: Callable[[], None]
+    ) -> None:
         self._log = runtime.log
         self._clock = runtime.clock
         self._speaker = BgpSpeaker(
@@ -28,6 +30,7 @@ class Sessions:
             port=port,
             on_change=self._on_change,
         )
+        self._changed = on_change
         self._peers: set[str] = set()
 
     def set_peers(self, peers: Mapping[str, Peer]) -> None:
@@ -42,6 +45,7 @@ class Sessions:
             changed={name: effect.name for name, effect in effects.items() if effect.value},
         )
         self._peers = set(configs)
+        self._changed()
 
     def change_routes(self, peer: str, changes: Mapping[Prefix, AdvertisedRoute | None]) -> None:
         """Tell a peer what changed; None withdraws."""
@@ -66,6 +70,11 @@ class Sessions:
             before=str(change.old),
             reason=change.reason,
         )
+        self._changed()
+
+    def states(self) -> dict[str, str]:
+        """Peer -> state of its session, as operators know it."""
+        return {name: str(status.state) for name, status in sorted(self._speaker.status().items())}
 
     def samples(self) -> Iterator[metrics.Sample]:
         """The metrics of the sessions, under MetalLB's labels."""

@@ -24,6 +24,7 @@ from clarion.daemons.liveness import (
     INTERFACES_ANNOTATION,
     LEASE_LABELS,
     LEASE_SELECTOR,
+    SESSIONS_ANNOTATION,
     SpeakerLiveness,
     lease_name,
 )
@@ -40,6 +41,7 @@ from clarion.edge.ifaddrs import interface_addresses
 from clarion.edge.kubeclient import Selection
 from clarion.edge.leases import Heartbeat
 from clarion.edge.pulse import Lapsed, PulseClient, Report, Restarted
+from clarion.model.codec import encode
 from clarion.model.core import EndpointSlice, Lease, Service
 from clarion.model.kinds import Kind
 from clarion.model.meta import KubeObject, ObjectKey
@@ -101,7 +103,7 @@ class Speaker:
         self._beat: asyncio.Task[None] | None = None
         self._table: dict[Address, frozenset[str] | None] = {}
         self._pulse: PulseClient
-        self._sessions = Sessions(runtime, self._node, options.bgp_port or None)
+        self._sessions = Sessions(runtime, self._node, options.bgp_port or None, self._introduce)
         self._writer = Writer(runtime.clock, runtime.entropy, runtime.log)
         self._state = ConfigState(
             runtime,
@@ -140,7 +142,7 @@ class Speaker:
         settings = Configure(excluded=options.exclude_interfaces)
         self._pulse = await PulseClient.start(self._on_report, settings)
         await self._pulse.ready()
-        self._tell_interfaces()
+        self._introduce()
         if options.register_node:
             addresses = [item.address for item in interface_addresses() if item.usable]
             when = self._runtime.clock.now().strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -183,7 +185,7 @@ class Speaker:
         log = self._runtime.log
         match report:
             case Interfaces():
-                self._tell_interfaces()
+                self._introduce()
                 self._wake.set()
             case Notice(code, message, interface, address):
                 log.warn(message, code=str(code), interface=interface, address=address)
@@ -194,12 +196,15 @@ class Speaker:
                 self._lapsed = True
                 self._wake.set()
 
-    def _tell_interfaces(self) -> None:
-        """Let everybody know on which interfaces this node can announce."""
+    def _introduce(self) -> None:
+        """Let everybody know on which interfaces this node can announce, and its BGP sessions."""
         names = [
             item.name for item in self._pulse.interfaces if item.announces(4) or item.announces(6)
         ]
-        self._heartbeat.annotations = {INTERFACES_ANNOTATION: ",".join(sorted(names))}
+        self._heartbeat.annotations = {
+            INTERFACES_ANNOTATION: ",".join(sorted(names)),
+            SESSIONS_ANNOTATION: encode(self._sessions.states()).decode(),
+        }
 
     # Deciding.
 
