@@ -30,6 +30,7 @@ HEALTH = ReflectorHealth(
     version="9",
     trouble="",
     set_aside={"a/b": "bad"},
+    orphans=0,
     lists=2,
     watches=5,
     events=7,

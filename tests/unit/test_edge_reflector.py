@@ -14,7 +14,9 @@ from clarion.edge.tasks import Supervisor
 from clarion.model.core import ConfigMap, Service
 from clarion.model.kinds import Kind
 from clarion.model.meta import KubeObject, ObjectKey
+from clarion.model.metallb import Community
 from clarion.proto.kube.backoff import BackoffPolicy
+from clarion.proto.kube.guard import GuardPolicy
 from clarion.proto.kube.reflector import Policy
 from clarion.testing.scripted import (
     Answer,
@@ -43,6 +45,12 @@ def obj(name: str, version: int, **data: str) -> dict[str, Any]:
 ERROR_410 = {"kind": "Status", "code": 410, "reason": "Expired", "message": "too old"}
 
 
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110 - what the server saw has no event
+            await asyncio.sleep(0.002)
+
+
 class Scene:
     """A reflector of ConfigMaps that runs against the script, and what it told."""
 
@@ -69,14 +77,9 @@ class Scene:
     def data(self) -> dict[str, dict[str, str]]:
         return {key.name: dict(found.data) for key, found in self.reflector.store.items()}
 
-    async def until(self, condition: Callable[[], bool]) -> None:
-        async with asyncio.timeout(10):
-            while not condition():  # noqa: ASYNC110 - what the server saw has no event
-                await asyncio.sleep(0.002)
-
     async def ends_with(self, *deltas: str) -> None:
         """Until the script is used up and exactly this was told."""
-        await self.until(lambda: self.server.finished and len(self.deltas) >= len(deltas))
+        await until(lambda: self.server.finished and len(self.deltas) >= len(deltas))
         assert self.deltas == list(deltas)
 
 
@@ -188,7 +191,7 @@ def test_lists_that_fail_are_tried_again(trouble: tuple[Answer, ...]) -> None:
 
 def test_a_throttle_is_obeyed() -> None:
     async def play(scene: Scene) -> None:
-        await scene.until(lambda: scene.reflector.health.trouble == "throttled")
+        await until(lambda: scene.reflector.health.trouble == "throttled")
         deadline = scene.reflector._machine.deadline
         assert deadline is not None
         assert deadline - SystemClock().monotonic() > 200
@@ -199,13 +202,13 @@ def test_a_throttle_is_obeyed() -> None:
 
 def test_a_server_that_restarts_is_followed_again_and_nothing_is_removed_meanwhile() -> None:
     async def play(scene: Scene) -> None:
-        await scene.until(lambda: scene.server.finished)
+        await until(lambda: scene.server.finished)
         await scene.server.stop()
-        await scene.until(lambda: scene.reflector.health.trouble == "unreachable")
+        await until(lambda: scene.reflector.health.trouble == "unreachable")
         assert scene.data() == {"a": {}, "b": {}}
         scene.server.script(stream(event("DELETED", obj("a", 20)), None))
         await scene.server.start()
-        await scene.until(lambda: scene.data() == {"b": {}})
+        await until(lambda: scene.data() == {"b": {}})
         assert scene.reflector.health.trouble == ""
 
     run(play, a_list(obj("a", 1), obj("b", 2)), stream(None))
@@ -213,12 +216,59 @@ def test_a_server_that_restarts_is_followed_again_and_nothing_is_removed_meanwhi
 
 def test_a_kind_whose_definition_was_deleted_keeps_its_objects() -> None:
     async def play(scene: Scene) -> None:
-        await scene.until(lambda: scene.reflector.health.trouble == "kind-missing")
+        await until(lambda: scene.reflector.health.trouble == "kind-missing")
         assert scene.data() == {"a": {}}
         scene.server.script(*[refuse(404, "NotFound")] * 3, a_list(obj("a", 50)), stream(None))
         await scene.ends_with("+ns/a", "~ns/a")
 
     run(play, a_list(obj("a", 1)), refuse(404), refuse(404))
+
+
+def served(*verbs: str) -> Answer:
+    """The discovery of metallb.io/v1beta1 with communities and what may be done to them."""
+    return reply(
+        {"kind": "APIResourceList", "resources": [{"name": "communities", "verbs": verbs}]}
+    )
+
+
+@pytest.mark.parametrize(
+    ("discovery", "left"),
+    [
+        ([served("get", "list", "create")], {"c2"}),
+        ([served("get", "list", "delete")], {"c1", "c2"}),
+        ([reply({"resources": []})], {"c1", "c2"}),
+        ([refuse(404)], {"c1", "c2"}),
+        ([refuse(500), served("create")], {"c2"}),
+    ],
+)
+def test_a_deletion_of_a_custom_object_stands_only_if_its_kind_does(
+    discovery: list[Answer], left: set[str]
+) -> None:
+    c1, c2 = ({"metadata": obj(name, 1)["metadata"]} for name in ("c1", "c2"))
+
+    async def main() -> None:
+        async with ScriptedServer() as server:
+            server.script(a_list(c1, c2), stream(event("DELETED", c1), None), *discovery)
+            config = KubeConfig(server.url, StaticCredentials(Identity()))
+            async with KubeClient(config) as client:
+                reflector = Reflector(
+                    client,
+                    Community,
+                    SystemClock(),
+                    SystemEntropy(),
+                    policy=QUICK,
+                    guard=GuardPolicy(hold=0.01, retry=0.01),
+                )
+                task = asyncio.create_task(reflector.run())
+                kept = len(left) - 1
+                await until(lambda: server.finished and reflector.health.orphans == kept)
+                await until(lambda: len(reflector.store) == len(left))
+                assert {key.name for key in reflector.store} == left
+                task.cancel()
+                await asyncio.wait([task])
+            assert not server.beyond
+
+    asyncio.run(main())
 
 
 def test_an_object_of_another_form_is_set_aside_and_told() -> None:

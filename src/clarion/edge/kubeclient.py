@@ -147,6 +147,17 @@ class Selection(msgspec.Struct, frozen=True):
 EVERYTHING: Final = Selection()
 
 
+class _Resource(msgspec.Struct, frozen=True):
+    name: str
+    verbs: tuple[str, ...] = ()
+
+
+class _Resources(msgspec.Struct, frozen=True):
+    """meta/v1 APIResourceList."""
+
+    resources: tuple[_Resource, ...] = ()
+
+
 def path_of(kind: Kind, namespace: str = "", name: str = "", subresource: str = "") -> str:
     """The path of a collection, an object, or a part of an object."""
     parts = ["/apis", kind.group, kind.version] if kind.group else ["/api", kind.version]
@@ -307,6 +318,17 @@ class KubeClient:
         except codec.UndecodableError as error:
             message = f"the server's {of.__name__} cannot be read: {error.message}"
             raise UnreachableError(0, "BadAnswer", message) from error
+
+    async def serves(self, kind: Kind) -> bool:
+        """Whether the server serves a kind in full: one that is being removed takes no creates."""
+        base = f"/apis/{kind.group}/{kind.version}" if kind.group else f"/api/{kind.version}"
+        try:
+            found = codec.decode(await self.request("GET", base), _Resources)
+        except NotFoundError:
+            return False
+        except codec.UndecodableError as error:
+            raise UnreachableError(0, "BadAnswer", f"GET {base}: {error.message}") from error
+        return any(row.name == kind.plural and "create" in row.verbs for row in found.resources)
 
     # --- bytes ---
 

@@ -125,6 +125,9 @@ FOLLOWING = _gauge(
 )
 RELISTS = _counter("clarion_lists_total", "Times that all objects of a kind were read.", "kind")
 SET_ASIDE = _gauge("clarion_objects_set_aside", "Objects of a kind that cannot be read.", "kind")
+ORPHANS = _gauge(
+    "clarion_objects_orphaned", "Objects in force whose definition was deleted.", "kind"
+)
 EVENTS_DROPPED = _counter("clarion_events_dropped_total", "Events not written to the API.")
 
 
@@ -187,3 +190,4 @@ def follow_samples(kinds: Iterable[ReflectorHealth]) -> Iterator[Sample]:
         yield FOLLOWING.sample(health.synced and not health.trouble, health.kind)
         yield RELISTS.sample(health.lists, health.kind)
         yield SET_ASIDE.sample(len(health.set_aside), health.kind)
+        yield ORPHANS.sample(health.orphans, health.kind)

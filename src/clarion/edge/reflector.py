@@ -1,6 +1,7 @@
 """Typed objects of the API server, kept up to date: drives `proto.kube.reflector` over HTTP."""
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Generic, TypeVar, cast
 
@@ -21,6 +22,7 @@ from clarion.model import codec
 from clarion.model.kinds import Kind, kind_of
 from clarion.model.meta import KubeObject, ObjectKey
 from clarion.proto.kube import reflector as machine
+from clarion.proto.kube.guard import DeletionGuard, GuardPolicy, Served
 from clarion.proto.kube.wire import Decoded, LineSplitter, decode_page
 
 O = TypeVar("O", bound=KubeObject)  # noqa: E741 - an object
@@ -60,7 +62,13 @@ class Store(Mapping[ObjectKey, O], Generic[O]):
 
 
 class ReflectorHealth(msgspec.Struct, frozen=True):
-    """How well one kind is followed, for metrics and `/debug/snapshot`."""
+    """How well one kind is followed, for metrics and `/debug/snapshot`.
+
+    Attributes:
+        trouble: What keeps us from following now; empty: nothing.
+        set_aside: Objects that cannot be read, with the reason.
+        orphans: Objects that stay in force although their definition was deleted with them.
+    """
 
     kind: str
     state: str
@@ -69,6 +77,7 @@ class ReflectorHealth(msgspec.Struct, frozen=True):
     version: str
     trouble: str
     set_aside: dict[str, str]
+    orphans: int
     lists: int
     watches: int
     events: int
@@ -85,6 +94,7 @@ class Reflector(Generic[O]):
         on_delta: Told of each change, on the loop, after the store has it.
         selection: Which objects.
         policy: Sizes and times.
+        guard: Times for telling a deleted object of a custom kind from a deleted definition.
         log: Where troubles are told.
     """
 
@@ -98,6 +108,7 @@ class Reflector(Generic[O]):
         on_delta: OnDelta | None = None,
         selection: Selection = EVERYTHING,
         policy: machine.Policy | None = None,
+        guard: GuardPolicy | None = None,
         log: Log | None = None,
     ) -> None:
         self.kind = kind_of(of)
@@ -110,6 +121,8 @@ class Reflector(Generic[O]):
         self._on_delta = on_delta
         self._log = (log or Log("reflector")).bind(kind=self.kind.kind)
         self._policy = policy or machine.Policy(page_items=limits.KUBE_PAGE_ITEMS)
+        self._guard = DeletionGuard(guard or GuardPolicy()) if self.kind.custom else None
+        self._guard_wake = asyncio.Event()
         self._of = of
         self._machine = machine.Reflector(self._decode, self._policy)
         self._set_aside: dict[str, str] = {}
@@ -127,6 +140,7 @@ class Reflector(Generic[O]):
             version=self._machine.version,
             trouble=self._trouble,
             set_aside=dict(self._set_aside),
+            orphans=len(self._guard.orphans) if self._guard else 0,
             lists=self._lists,
             watches=self._watches,
             events=self._events,
@@ -141,6 +155,14 @@ class Reflector(Generic[O]):
 
     async def run(self) -> None:
         """Follow the server until cancelled."""
+        if self._guard is None:
+            await self._converse()
+            return
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._converse(), name=f"follow {self.kind.plural}")
+            group.create_task(self._watch_over(self._guard), name=f"guard {self.kind.plural}")
+
+    async def _converse(self) -> None:
         command = self._feed(machine.Start())
         while True:
             if isinstance(command, machine.StartList):
@@ -208,6 +230,39 @@ class Reflector(Generic[O]):
             return self._feed(machine.StreamEnded(error.message))
         return self._feed(machine.StreamEnded())
 
+    # --- deletions of custom objects ---
+
+    async def _watch_over(self, guard: DeletionGuard) -> None:
+        """Let deletions take force once the server is known to serve the kind still."""
+        while True:
+            self._guard_wake.clear()
+            until = guard.deadline
+            wait = None if until is None else max(0.0, until - self._clock.monotonic())
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(wait):
+                    await self._guard_wake.wait()
+            began = self._clock.monotonic()
+            if guard.due(began):
+                answer = await self._ask_served()
+                guard.asked(answer, began, self._clock.monotonic())
+                if answer is Served.NOT:
+                    self._tell_lost(guard)
+            for key in guard.take_released():
+                self._drop(ObjectKey(*key))
+
+    async def _ask_served(self) -> Served:
+        try:
+            return Served.IN_FULL if await self._client.serves(self.kind) else Served.NOT
+        except ApiError:
+            return Served.UNKNOWN
+
+    def _tell_lost(self, guard: DeletionGuard) -> None:
+        self._log.error(
+            "the kind's CustomResourceDefinition is deleted, and its objects with it; all objects "
+            "last seen stay in force until they are restored or this program restarts",
+            kept=len(guard.orphans),
+        )
+
     # --- the machine's outputs ---
 
     def _feed(self, event: machine.Input) -> machine.Output[O] | None:
@@ -221,14 +276,24 @@ class Reflector(Generic[O]):
                 case machine.Upsert(key, value):
                     self._put(ObjectKey(*key), value)
                 case machine.Remove(key):
-                    self._drop(ObjectKey(*key))
+                    self._removed(ObjectKey(*key))
                 case machine.StopWatch():
                     pass  # the stream is left as soon as the machine is no longer watching
                 case _:
                     self._tell(output)
         return command
 
+    def _removed(self, key: ObjectKey) -> None:
+        if self._guard is None:
+            self._drop(key)
+        else:
+            self._guard.removed(key, self._clock.monotonic())
+            self._guard_wake.set()
+
     def _put(self, key: ObjectKey, obj: O) -> None:
+        if self._guard is not None:
+            self._guard.upserted(key, self._clock.monotonic())
+            self._guard_wake.set()
         self._events += 1
         self._set_aside.pop(str(key), None)
         old = self.store.put(key, obj)
@@ -259,6 +324,8 @@ class Reflector(Generic[O]):
             case machine.Trouble(code, message, failures, retry_in):
                 self._trouble = code.value
                 loud = code is machine.TroubleCode.KIND_MISSING
+                if loud and self._guard is not None and self.store:
+                    self._guard.missing()
                 (self._log.error if loud else self._log.warn)(
                     _TOLD[code],
                     code=code.value,
