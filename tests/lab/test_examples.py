@@ -236,7 +236,7 @@ def test_l2(standard: StandardLab) -> None:
         assert set(owners.values()) <= ALL_NODES
         for address in every:
             assert served(standard.client, address).startswith("served by node-")
-        assert standard.owners("192.0.2.203") == []
+        assert standard.owners("192.0.2.227") == []
     wait_until(lambda: not any(standard.owners(a) for a in every), 10, "nobody answers any more")
 
 

@@ -36,7 +36,7 @@ def up(name: str) -> None:
     lab.leave()
     click.echo(f"lab {name} is up: {', '.join(lab.namespaces)}")
     click.echo("  clarion lab exec api kubectl apply -f examples/05-l2/")
-    click.echo("  clarion lab exec client arping -c 1 -I eth0 192.0.2.200")
+    click.echo("  clarion lab exec client arping -c 1 -I eth0 192.0.2.224")
     click.echo("  clarion lab exec frr vtysh -c 'show bgp'")
     click.echo("  clarion lab status        clarion lab down")
 
@@ -109,7 +109,7 @@ def status(name: str) -> None:
 def demo(name: str, examples: Path | None, once: bool) -> None:
     """Go through the use cases with real routers and show what they see, verified."""
     rootless.ensure("demo")
-    from clarion.lab.demo import run_demo
+    from clarion.lab.show import run_demo
 
     passed = run_demo(name, examples, stay=not once and sys.stdout.isatty())
     if not passed:

@@ -4,26 +4,20 @@ Nothing on the screen is only planned: a row is verified when the router's own t
 that arping, ndisc6 and curl got) equals the plan, and the run fails unless every row is.
 """
 
-import signal
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from types import FrameType
 
 import msgspec
-from rich.console import Console
-from rich.live import Live
 
 import clarion
 from clarion.lab import observe, screen, views
-from clarion.lab.netns import Lab
-from clarion.lab.process import CLOCK, LabError, wait_until
+from clarion.lab.netns import Namespace
+from clarion.lab.process import LabError, wait_until
 from clarion.lab.screen import Row
 from clarion.lab.topology import StandardLab
 
-REFRESH_SECONDS = 2.0
 AGREE_SECONDS = 25.0
 TAKEOVER_SECONDS = 60.0
 
@@ -39,27 +33,26 @@ class UseCase(msgspec.Struct, frozen=True, kw_only=True):
 
 WEB = tuple(f"web-{number}" for number in range(1, 5))
 BGP = ("frr", "bird", "upstream")
+ADVANCED, INTERFACES, BOTH = "02-advanced-bgp", "07-l2-interfaces", "08-l2-and-bgp"
+VIEWERS = {"frr": "FRR", "bird": "BIRD (iBGP)", "upstream": "FRR behind FRR"}
 CASES = (
     UseCase(folder="01-basic-bgp", services=WEB[:2], routers=BGP),
-    UseCase(folder="02-advanced-bgp", services=WEB, routers=BGP),
+    UseCase(folder=ADVANCED, services=WEB, routers=BGP),
     UseCase(folder="03-nodes-subset", services=WEB[:1], routers=("frr", "bird")),
     UseCase(folder="04-specific-peers", services=WEB[:1], routers=("frr", "bird")),
     UseCase(folder="05-l2", services=WEB[:2], interfaces=("eth0",)),
     UseCase(folder="06-l2-by-labels", services=("web-east", "web-west"), interfaces=("eth0",)),
-    UseCase(
-        folder="07-l2-interfaces",
-        services=("web-second", "web-nowhere"),
-        interfaces=("eth0", "eth1"),
-    ),
+    UseCase(folder=INTERFACES, services=("web-second", "web-nowhere"), interfaces=("eth0", "eth1")),
+    UseCase(folder=BOTH, services=WEB[:2], routers=("frr", "bird"), interfaces=("eth0",)),
     UseCase(folder="09-community-alias", services=WEB[:1], routers=BGP),
-    UseCase(
-        folder="08-l2-and-bgp",
-        services=WEB[:2],
-        routers=("frr", "bird"),
-        interfaces=("eth0",),
-    ),
 )
-LAST = CASES[-1].folder
+FINALE = "in use"
+MISTAKES = (
+    ("pool-misspelt.yaml", "pool-unknown", False),
+    ("pools-overlap.yaml", "pool-overlap", True),
+    ("alias-unknown.yaml", "alias-unknown", False),
+    ("prefix-too-long.yaml", "address-invalid", True),
+)
 
 
 class Demo:
@@ -83,20 +76,31 @@ class Demo:
         return bool(self.rows) and all(row.verified for row in self.rows)
 
     def run(self) -> None:
-        """All use cases; the last one stays applied for the takeover."""
+        """All use cases; then the services of one are used, spoilt and taken over."""
         for case in CASES:
-            try:
+            with self._failures(case.folder):
                 self._apply(case)
                 self._compare(case)
-                if case.folder == "02-advanced-bgp":
+                if case.folder == ADVANCED:
                     self._shrink(case)
-                if case.folder == LAST:
-                    self._use_services(case)
-                    self._take_over(case)
-                    return
-            except LabError as error:
-                self.add(case.folder, "", "", str(error), verified=False)
-            self._delete(case)
+                if case.folder == INTERFACES:
+                    self._said_so()
+            with self._failures(case.folder):
+                self._delete(case)
+        case = next(case for case in CASES if case.folder == BOTH)
+        with self._failures(FINALE):
+            self._apply(case)
+            self._use_services(case)
+            self._mistakes(case)
+            self._take_over(case)
+
+    @contextmanager
+    def _failures(self, case: str) -> Iterator[None]:
+        """What does not happen in time is a row too; the next case goes on."""
+        try:
+            yield
+        except LabError as error:
+            self.add(case, "", "", str(error), verified=False)
 
     def _apply(self, case: UseCase) -> None:
         self.lab.api.kubectl("apply", "-f", str(self.examples / case.folder))
@@ -136,7 +140,7 @@ class Demo:
             self._compare_owners(case, interface, owners)
 
     def _compare_routes(
-        self, case: UseCase, name: str, planned: views.RouterView, note: str = ""
+        self, case: UseCase, name: str, planned: views.RouterView, note: str
     ) -> None:
         router = self.lab.routers()[name]
         found: views.RouterView = {}
@@ -148,8 +152,7 @@ class Demo:
 
         agreed = _comes_true(equal)
         plan, seen = (views.summarize_routes(view) or "no route" for view in (planned, found))
-        viewer = {"frr": "FRR", "bird": "BIRD (iBGP)", "upstream": "FRR behind FRR"}[name]
-        self.add(f"{case.folder}{note}", viewer, plan, seen, agreed)
+        self.add(f"{case.folder}{note}", VIEWERS[name], plan, seen, agreed)
 
     def _compare_owners(self, case: UseCase, interface: str, planned: views.SegmentView) -> None:
         found: views.SegmentView = {}
@@ -165,51 +168,27 @@ class Demo:
 
     def _shrink(self, case: UseCase) -> None:
         """Fewer services: the aggregate stays until the last one goes."""
-        kubectl = self.lab.api.kubectl
-        for names, note in ((WEB[:3], " 3 deleted"), (WEB[3:], " all deleted")):
-            kubectl("delete", "service", "-n", "default", *names)
-            self._await_endpoints(
-                msgspec.structs.replace(case, services=WEB[3:] if names == WEB[:3] else ())
-            )
-            self._compare(msgspec.structs.replace(case, routers=("frr", "upstream")), note)
+        for names, left, note in (
+            (WEB[:3], WEB[3:], ", 3 deleted"),
+            (WEB[3:], (), ", all deleted"),
+        ):
+            self.lab.api.kubectl("delete", "service", "-n", "default", *names)
+            fewer = msgspec.structs.replace(case, services=left, routers=("frr", "upstream"))
+            self._await_endpoints(fewer)
+            self._compare(fewer, note)
 
-    def _use_services(self, case: UseCase) -> None:
-        """HTTP through every service address, from the segment and from behind the router."""
-        lab = self.lab
-        ways = [(lab.client, "by its owner")]
-        if lab.frr.kernel_protocol:  # without root FRR has no routes in the kernel
-            ways.append((lab.upstream_host, "by the routers"))
-        for host, way in ways:
-            addresses = [ip for name in case.services for ip in self._addresses()[name]]
-            answers = {
-                address: _eventually(partial(observe.http_get, host, address))
-                for address in addresses
-            }
-            good = sum(answer.startswith("served by") for answer in answers.values())
-            seen = f"{good} of {len(addresses)}: {answers[addresses[0]] or 'no answer'}"
-            planned = f"{len(addresses)} addresses {way}"
-            verified = good == len(addresses)
-            self.add(case.folder, f"HTTP at {host.name}", planned, seen, verified)
+    def _said_so(self) -> None:
+        """The chosen node lacks the interface: an event on the service says so."""
 
-    def _take_over(self, case: UseCase) -> None:
-        """Kill an owner, and time at the client how long nobody answers."""
-        address = next(ip for ip in self._addresses()[case.services[0]] if ":" not in ip)
-        (owner,) = self.lab.owners(address)
-        takeover = observe.measure_takeover(
-            self.lab.client,
-            address,
-            lambda: self.lab.power_off(owner),
-            timeout=TAKEOVER_SECONDS,
-        )
-        heirs = self.lab.owners(address)
-        answered = _eventually(partial(observe.http_get, self.lab.client, address))
-        seen = (
-            f"{' and '.join(heirs)} answers after {takeover.seconds:.2f} s, HTTP "
-            f"{'too' if answered else 'does not'}"
-        )
-        verified = len(heirs) == 1 and heirs[0] != owner and bool(answered)
-        self.add(case.folder, "owner killed", f"{owner} dies, another answers", seen, verified)
-        self.lab.power_on(owner)
+        def message() -> str:
+            events = self.lab.api.items("events", "-n", "default")
+            about = [e for e in events if e["involvedObject"]["name"] == "web-nowhere"]
+            texts = [e["message"] for e in about if "node-c" in e["message"]]
+            return next((text for text in texts if "eth1" in text), "")
+
+        said = _eventually(message)
+        planned = "says that node-c lacks eth1"
+        self.add(INTERFACES, "kubectl get events", planned, said or "nothing", bool(said))
 
     def _delete(self, case: UseCase) -> None:
         """Delete the example, and see at the routers that everything is withdrawn."""
@@ -217,10 +196,74 @@ class Demo:
         self.lab.api.kubectl("delete", "--ignore-not-found", "-f", folder)
         for router in self.lab.routers().values():
             for version in (4, 6):
-                try:
-                    router.wait_routes(version, set())
-                except LabError as error:
-                    self.add(case.folder, router.name, "withdrawn", str(error), verified=False)
+                router.wait_routes(version, set())
+
+    def _use_services(self, case: UseCase) -> None:
+        """HTTP through every service address, from the segment and from behind the router."""
+        lab = self.lab
+        ways = [(lab.client, "through the owner")]
+        if lab.frr.kernel_protocol:  # without root FRR has no routes in the kernel
+            ways.append((lab.upstream_host, "through two routers"))
+        for host, way in ways:
+            addresses = [ip for name in case.services for ip in self._addresses()[name]]
+            answers = {address: _served(host, address) for address in addresses}
+            good = [text for text in answers.values() if text.startswith("served by")]
+            seen = f"{len(good)} of {len(addresses)}: {good[0] if good else 'no answer'}"
+            planned = f"{len(addresses)} addresses answer {way}"
+            self.add(FINALE, f"HTTP at {host.name}", planned, seen, len(good) == len(addresses))
+
+    def _mistakes(self, case: UseCase) -> None:
+        """Bad manifests: named at their line, refused where it can be known, harmless."""
+        before = views.observed_routes(self.lab, self.lab.frr)
+        for file, code, refused in MISTAKES:
+            path = str(self.examples / "bad" / file)
+            good = str(self.examples / case.folder)
+            said = self.lab.api.clarion("validate", "-f", good, "-f", path, check=False)
+            line = next((text for text in said.splitlines() if f"[{code}]" in text), "")
+            answer = self.lab.api.kubectl("apply", "-f", path, check=False)
+            was_refused = code in answer
+            kept = views.observed_routes(self.lab, self.lab.frr) == before
+            self.lab.api.kubectl("delete", "--ignore-not-found", "-f", path)
+            verified = bool(line) and was_refused == refused and kept and bool(before)
+            word = {True: "refused", False: "accepted, reported"}
+            place = line.rpartition("/")[2].partition(": ")[0] or "not found"
+            routes = f"{len(before)} routes stay" if kept else "ROUTES CHANGED"
+            seen = f"{word[was_refused]}, {routes}; {place} {code}"
+            planned = f"{word[refused]}, {len(before)} routes stay"
+            self.add("mistakes", "kubectl, validate", planned, seen, verified)
+
+    def _take_over(self, case: UseCase) -> None:
+        """Stop the owner's speaker, then kill the next owner; timed by arping at the client."""
+        address = next(ip for ip in self._addresses()[case.services[0]] if ":" not in ip)
+        first = _eventually(lambda: _single(self.lab, address))
+        self._lose_owner(address, "speaker stopped", self.lab.nodes[first].stop_speaker)
+        second = _single(self.lab, address)
+        self._lose_owner(address, "node killed", lambda: self.lab.power_off(second))
+        self.lab.power_on(second)
+        self.lab.nodes[first].start_speaker(self.lab.api.kubeconfig)
+
+    def _lose_owner(self, address: str, how: str, event: Callable[[], object]) -> None:
+        client = self.lab.client
+        before = _single(self.lab, address)
+        takeover = observe.measure_takeover(client, address, event, timeout=TAKEOVER_SECONDS)
+        heir = _single(self.lab, address)
+        served = _served(client, address)
+        seen = (
+            f"{heir or 'nobody'} answers ARP for {address} after {takeover.seconds:.2f} s "
+            f"(silence {takeover.silence:.2f} s), HTTP {'works' if served else 'does not work'}"
+        )
+        verified = bool(heir) and heir != before and bool(served)
+        self.add("takeover", f"{before}: {how}", "another node answers", seen, verified)
+
+
+def _single(lab: StandardLab, address: str) -> str:
+    """The one node that answers; empty when none does, or several do."""
+    found = lab.owners(address)
+    return found[0] if len(found) == 1 else ""
+
+
+def _served(host: Namespace, address: str) -> str:
+    return _eventually(partial(observe.http_get, host, address))
 
 
 def _comes_true(condition: Callable[[], bool]) -> bool:
@@ -242,64 +285,6 @@ def find_examples(given: Path | None) -> Path:
     """The folder of the use cases: the one given, or that of the source tree or working folder."""
     package = Path(clarion.__file__).resolve()
     for folder in (given, package.parents[2] / "examples", Path.cwd() / "examples"):
-        if folder is not None and (folder / LAST).is_dir():
+        if folder is not None and (folder / BOTH).is_dir():
             return folder.resolve()
     raise LabError("the examples are not here", remedy="give their folder with --examples")
-
-
-def run_demo(name: str, examples: Path | None, *, stay: bool) -> bool:
-    """Build, go through the use cases, show, and remove; whether everything was verified."""
-    folder = find_examples(examples)
-    console = Console(highlight=False, soft_wrap=False)
-    started = CLOCK.monotonic()
-    with _interruptible(), Lab(name) as lab:
-        standard = StandardLab(lab)
-        console.print("lab: 3 nodes, FRR, BIRD, an FRR behind the first, a client; one switch")
-        standard.up()
-        console.print(f"up after {CLOCK.monotonic() - started:.1f} s; the use cases:")
-        demo = Demo(standard, folder, lambda row: console.print(row.text(), markup=False))
-        demo.run()
-        _show(console, demo, CLOCK.monotonic() - started)
-        if stay and demo.verified:
-            _stay(console, standard)
-    return demo.verified
-
-
-def _show(console: Console, demo: Demo, seconds: float) -> None:
-    """The one screen: all rows, and what the first router and the client see at the end."""
-    console.print()
-    console.print(screen.results(demo.rows))
-    console.print(screen.routes(demo.lab, demo.lab.frr, "FRR's table now"))
-    console.print(screen.owners(demo.lab))
-    good = sum(row.verified for row in demo.rows)
-    verdict = "everything verified" if demo.verified else "NOT everything verified"
-    console.print(f"{verdict}: {good} of {len(demo.rows)} rows, {seconds:.0f} s")
-
-
-def _stay(console: Console, lab: StandardLab) -> None:
-    """The live screen, until Ctrl-C."""
-    hint = "clarion lab exec HOST COMMAND (in another terminal) · Ctrl-C ends and removes the lab"
-    console.print(hint)
-    pulse = threading.Event()
-    try:
-        with Live(console=console, screen=True, auto_refresh=False) as live:
-            while True:
-                live.update(screen.status(lab), refresh=True)
-                pulse.wait(REFRESH_SECONDS)
-    except KeyboardInterrupt:
-        console.print("the lab is being removed")
-
-
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    """SIGTERM ends the run as Ctrl-C does, so that the lab is removed."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        del number, frame
-        raise KeyboardInterrupt
-
-    previous = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)

@@ -86,7 +86,7 @@ class Takeover(NamedTuple):
 
 
 def measure_takeover(
-    client: Namespace, address: str, event: Callable[[], None], *, timeout: float = 30.0
+    client: Namespace, address: str, event: Callable[[], object], *, timeout: float = 30.0
 ) -> Takeover:
     """Probe an address, cause the event, and time the first answer by somebody else."""
     prober = Prober(client, address)

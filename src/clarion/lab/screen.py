@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from rich import box
 from rich.console import Group, RenderableType
+from rich.markup import escape
 from rich.table import Table
 
 from clarion.lab import views
@@ -26,8 +27,8 @@ class Row:
         """One line for a pipe."""
         mark = "ok  " if self.verified else "FAIL"
         if self.verified and self.seen == self.planned:
-            return f"{mark} {self.case:<22} {self.viewer:<16} {self.seen}"
-        return f"{mark} {self.case:<22} {self.viewer:<16} {self.seen}  (planned: {self.planned})"
+            return f"{mark} {self.case:<29} {self.viewer:<24} {self.seen}"
+        return f"{mark} {self.case:<29} {self.viewer:<24} {self.seen}  (planned: {self.planned})"
 
 
 def _table(title: str, *columns: str) -> Table:
@@ -39,15 +40,16 @@ def _table(title: str, *columns: str) -> Table:
 
 def results(rows: Iterable[Row]) -> Table:
     """The table of the use cases."""
-    columns = ("use case", "seen by", "Clarion plans", "really there", "")
-    table = _table("Use cases: the plan beside what routers and client see", *columns)
+    columns = ("use case", "seen by", "Clarion plans", "seen", "")
+    table = _table(
+        "What Clarion plans, beside what the routers and the client really see", *columns
+    )
     last = ""
     for row in rows:
         mark = "[green]✓[/]" if row.verified else "[bold red]✗[/]"
-        same = row.verified and row.planned == row.seen
-        seen = f"[green]{row.seen}[/]" if row.verified else f"[red]{row.seen}[/]"
+        seen = f"[{'green' if row.verified else 'red'}]{escape(row.seen)}[/]"
         case = row.case if row.case != last else ""
-        table.add_row(case, row.viewer, "the same" if same else row.planned, seen, mark)
+        table.add_row(case, row.viewer, escape(row.planned), seen, mark)
         last = row.case
     return table
 
@@ -78,9 +80,7 @@ def services(lab: StandardLab) -> list[tuple[str, list[str]]]:
 
 def owners(lab: StandardLab) -> Table:
     """Who answers ARP and NDP at the client for each service address."""
-    table = _table("Service addresses, and who answers for them at the client", "service", "")
-    table.columns[1].header = "address"
-    table.add_column("answered by")
+    table = _table("Who answers at the client", "service", "address", "answered by")
     for name, addresses in services(lab):
         view = views.observed_owners(lab, addresses)
         for address in addresses:

@@ -6,7 +6,7 @@
  frr (FRR, AS 64512) ---- switch ---- bird (BIRD, AS 64500: iBGP with the nodes)
                           | | | | |
                      node-a b c | client        eth1: a second switch with node-a, node-b and
-                                api             client only, 198.51.100.128/25, 2001:db8:3::/64
+                                api             client2, 198.51.100.128/25, 2001:db8:3::/64
 ```
 The speakers are AS 64500. The routers wait for them (passive), with keepalives every 3 s.
 """
@@ -39,7 +39,7 @@ NUMBERS = {
     "client": 100,
 }
 NODES = ("node-a", "node-b", "node-c")
-WITH_ETH1 = ("node-a", "node-b", "client")
+SECOND_NUMBERS = {"node-a": 139, "node-b": 140, "client2": 200}
 TOOLS = (
     ("ip", "iproute2"),
     ("nft", "nftables"),
@@ -101,6 +101,7 @@ class StandardLab:
         self.api: ApiHost
         self.nodes: dict[str, Node] = {}
         self.client: Namespace
+        self.second_client: Namespace
         self.upstream_host: Namespace
         self.frr: Frr
         self.bird: Bird
@@ -121,13 +122,15 @@ class StandardLab:
         """Hosts, cables and addresses."""
         lab = self.lab
         self.switch, self.second = lab.switch("sw"), lab.switch("sw2")
-        for name, number in NUMBERS.items():
+        for name in NUMBERS:
             host = lab.namespace(name, forwarding=name in (*NODES, "frr", "bird"))
             address = segment_address(name)
             self.switch.attach(host, addresses=[f"{address.ipv4}/24", f"{address.ipv6}/64"])
-            if name in WITH_ETH1:
-                beside = [f"198.51.100.{128 + number % 100}/25", f"2001:db8:3::{number:x}/64"]
-                self.second.attach(host, "eth1", beside)
+        # A client of its own per segment: ndisc6 hears advertisements of every interface it has.
+        lab.namespace("client2")
+        for name, number in SECOND_NUMBERS.items():
+            beside = [f"198.51.100.{number}/25", f"2001:db8:3::{number:x}/64"]
+            self.second.attach(lab.namespaces[name], "eth1", beside)
         self.upstream_host = lab.namespace("upstream", forwarding=True)
         self._connect_upstream(lab.namespaces["frr"])
         gateway = segment_address("frr")
@@ -142,8 +145,8 @@ class StandardLab:
         self.switch, self.second = Switch(hosts["sw"]), Switch(hosts["sw2"])
         for name in NUMBERS:
             self.switch.known(hosts[name])
-            if name in WITH_ETH1:
-                self.second.known(hosts[name], "eth1")
+        for name in SECOND_NUMBERS:
+            self.second.known(hosts[name], "eth1")
         self.upstream_host = hosts["upstream"]
         self._name_parts()
 
@@ -151,7 +154,7 @@ class StandardLab:
         """Routers, nodes, API host and client, over namespaces and ports that exist."""
         hosts = self.lab.namespaces
         self.api = ApiHost(hosts["api"], segment_address("api").ipv4)
-        self.client = hosts["client"]
+        self.client, self.second_client = hosts["client"], hosts["client2"]
         self.frr = Frr(hosts["frr"], frr_config())
         self.bird = Bird(hosts["bird"], bird_config())
         self.upstream = Frr(self.upstream_host, upstream_config())
@@ -243,14 +246,15 @@ class StandardLab:
         return next_hop
 
     def owners(self, address: str, interface: str = "eth0") -> list[str]:
-        """Names of the nodes that answer the client for an address on the wire."""
+        """Names of the nodes that answer for an address on a segment: eth0's or eth1's."""
+        client = self.client if interface == "eth0" else self.second_client
         macs = {
             node.namespace.mac(port.interface): node.name
             for node in self.nodes.values()
             for port in node.ports
             if port.interface == interface
         }
-        found = observe.answering(self.client, address, interface)
+        found = observe.answering(client, address, interface)
         return [macs.get(mac, mac) for mac in found]
 
     def power_off(self, name: str) -> None:
