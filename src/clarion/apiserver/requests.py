@@ -4,11 +4,17 @@ import base64
 import binascii
 import enum
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
-from clarion.apiserver.registry import DeleteOptions, FieldValidation, Target, WriteOptions
+from clarion.apiserver.registry import (
+    DeleteOptions,
+    FieldValidation,
+    Propagation,
+    Target,
+    WriteOptions,
+)
 from clarion.apiserver.resources import find
 from clarion.apiserver.selectors import FieldSelector, LabelSelector, Selection
 from clarion.apiserver.status import (
@@ -148,12 +154,13 @@ def read_write_options(query: Query, agent: str) -> WriteOptions:
             f'fieldValidation: Unsupported value: "{validation}": supported values: '
             '"Ignore", "Warn", "Strict"'
         )
-    typed: FieldValidation = validation  # type: ignore[assignment]
     manager = query.get("fieldManager", "") or agent.partition("/")[0] or "unknown"
     if len(manager) > 128 or not manager.isprintable():
         raise bad_request("fieldManager: Invalid value: must be at most 128 printable characters")
     return WriteOptions(
-        dry_run=_read_dry_run(query.get("dryRun")), validation=typed, manager=manager
+        dry_run=_read_dry_run(query.get("dryRun")),
+        validation=cast(FieldValidation, validation),
+        manager=manager,
     )
 
 
@@ -192,7 +199,7 @@ def read_delete_options(query: Query, body: Json) -> DeleteOptions:
     return DeleteOptions(
         uid=conditions.uid or "",
         resource_version=conditions.resource_version or "",
-        propagation=policy or "Background",  # type: ignore[arg-type]
+        propagation=cast(Propagation, policy or "Background"),
         dry_run=_read_dry_run(given.dry_run or query.get("dryRun")),
     )
 

@@ -34,6 +34,7 @@ from clarion.cli.options import LOG_LEVELS, Duration
     show_default=True,
     help="Ranges for the cluster addresses of services, the preferred family first.",
 )
+@click.option("--secure", is_flag=True, help="TLS and a token on loopback too.")
 @click.option(
     "--host",
     "hosts",

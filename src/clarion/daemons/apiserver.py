@@ -2,7 +2,7 @@
 
 On loopback it speaks plain HTTP without credentials, like any local tool. On any other address it
 speaks TLS under its own authority and asks for a bearer token; both are made once, kept in the
-data directory, and handed to users in the kubeconfig.
+data directory, and handed to users in the kubeconfig. `--secure` does that on loopback too.
 """
 
 import asyncio
@@ -41,6 +41,7 @@ class ApiServerOptions(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         listen: HOST:PORT; port 0 takes a free one, which the kubeconfig then names.
         write_kubeconfig: File for users, written when the server takes requests; empty: none.
+        secure: Ask for TLS and the token on loopback too, where other users share the machine.
         hosts: Further names and addresses that the certificate shall be good for.
     """
 
@@ -50,6 +51,7 @@ class ApiServerOptions(msgspec.Struct, frozen=True, kw_only=True):
     service_network: str = ServerSettings(Path()).service_network
     compact_seconds: float = ServerSettings(Path()).compact_seconds
     bookmark_seconds: float = ServerSettings(Path()).bookmark_seconds
+    secure: bool = False
     hosts: tuple[str, ...] = ()
     log_level: LogLevel = LogLevel.INFO
 
@@ -72,8 +74,8 @@ async def run_apiserver(options: ApiServerOptions) -> None:
     clock, entropy = SystemClock(), SystemEntropy()
     host, port = parse_listen(options.listen)
     options.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    local = _is_loopback(host)
-    secured = _Credentials() if local else _credentials(options, host, clock, entropy)
+    open_to_all = _is_loopback(host) and not options.secure
+    secured = _Credentials() if open_to_all else _credentials(options, host, clock, entropy)
     settings = ServerSettings(
         data_dir=options.data_dir,
         service_network=options.service_network,
