@@ -258,11 +258,13 @@ def _assign_requested(work: _Work) -> Holding | Reason:
     if sorted(address.version for address in demand.requested) != sorted(demand.families):
         families = families_text(demand.families)
         return reason("request-family", addresses=text, families=families)
+    # Who holds an address is asked last: all other obstacles stay while services come and go.
+    pool = work.ledger.owner(demand.requested)
+    if isinstance(pool, Pool) and demand.pool and demand.pool != pool.name:
+        return reason("pool-other-asked-for", wanted=demand.pool, pool=pool.name)
     granted = _grant(work, demand.requested)
     if isinstance(granted, Reason):
         return granted
-    if demand.pool and demand.pool != granted.pool:
-        return reason("pool-other-asked-for", wanted=demand.pool, pool=granted.pool)
     work.reasons.append(reason("request-granted", addresses=text))
     return granted
 

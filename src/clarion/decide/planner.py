@@ -176,6 +176,7 @@ class Planner:
         self._refresh_config()
         self._refresh_nodes(old_config)
         outcomes = self._allocate() if self.allocate else {}
+        self._replan |= outcomes.keys()
         changed = self._announce()
         same_labels = old_labels == self._own_labels()
         peers, routes = self._follow_routes(old_config, changed, same_labels=same_labels)
@@ -201,9 +202,10 @@ class Planner:
         self._config_dirty = False
         old = self.config
         result = build_config(self._read(CONFIG_FIELDS), old)
-        self.config, self.problems = result.config, result.problems
-        if self.config == old:
+        self.problems = result.problems
+        if result.config == old:
             return
+        self.config = result.config
         changed = _differing(old.pools, self.config.pools)
         touched = changed | _pools_of(old.l2, self.config.l2) | _pools_of(old.bgp, self.config.bgp)
         self._dirty.update(self.ledger.set_pools(self.config.pools))

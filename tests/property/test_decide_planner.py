@@ -1,0 +1,319 @@
+"""Whatever happens and in whatever order, the planner's plan is that of the final snapshot."""
+
+from typing import Any
+
+import msgspec
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from clarion.base.addr import Address
+from clarion.decide.advertise import AdvertisedRoute
+from clarion.decide.plan import L2Announcement, Plan
+from clarion.decide.planner import Planner, plan
+from clarion.decide.snapshot import FIELDS, Options, Snapshot
+from clarion.model.core import EndpointSlice, LoadBalancerStatus, Node, Service, ServiceStatus
+from clarion.model.meta import KubeObject, ObjectKey
+from clarion.model.metallb import BGPAdvertisement, BGPPeer, IPAddressPool, L2Advertisement
+from clarion.testing import builders as b
+
+SETTINGS = settings(
+    derandomize=True,
+    max_examples=300,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+
+NAMES = ("a", "b", "c", "d")
+NODES = ("n1", "n2", "n3")
+
+
+def one_of(*items: Any) -> st.SearchStrategy[Any]:
+    return st.sampled_from(items)
+
+
+# Every world is small and tight, so that services compete for addresses, keys and ports.
+SERVICES = st.builds(
+    b.service,
+    st.sampled_from([*NAMES, "other/a", "other/b"]),
+    ports=st.lists(one_of(80, 443, "udp/53"), min_size=1, max_size=2, unique=True),
+    families=one_of((4,), (6,), (4, 6), (6, 4)),
+    policy=one_of(None, "SingleStack", "PreferDualStack", "PreferDualStack", "RequireDualStack"),
+    local=one_of(False, False, True),
+    pool=one_of("", "", "", "p1", "p2", "nowhere"),
+    ips=one_of("", "", "", "", "192.0.2.1", "192.0.2.2,2001:db8::1", "bad", "192.0.2.9"),
+    share=one_of(None, None, "k", "k", "z"),
+    labels=one_of("", "tier=web", "tier=db"),
+    ingress=one_of((), (), ("192.0.2.1",), ("192.0.2.2",), ("2001:db8::1",)),
+    created=st.integers(0, 3),
+    type=one_of(*["LoadBalancer"] * 5, "ClusterIP"),
+    selector=one_of({}, {"app": "x"}),
+)
+POOLS = st.one_of(
+    st.builds(
+        b.pool,
+        st.just("p1"),
+        one_of("192.0.2.0/31", "192.0.2.0/31", "192.0.2.0/32", "192.0.2.0/30", "192.0.2.0/33"),
+        one_of("2001:db8::/127", "2001:db8::/126"),
+        auto=one_of(True, True, False),
+        avoid_buggy=one_of(False, False, True),
+        priority=one_of(None, None, 0, 1),
+        labels=one_of("", "zone=east"),
+    ),
+    st.builds(
+        b.pool,
+        st.just("p2"),
+        one_of("192.0.2.2-192.0.2.3", "192.0.2.1-192.0.2.2"),
+        one_of("2001:db8::2/127", "198.51.100.0/31"),
+        auto=one_of(True, True, False),
+        namespaces=one_of((), (), ("default",)),
+        service_selectors=one_of((), (), ("tier=web",)),
+        labels=one_of("", "zone=east"),
+    ),
+)
+L2_ADS = st.builds(
+    b.l2_advertisement,
+    one_of("l1", "l2"),
+    pools=one_of((), ("p1",), ("p2",)),
+    nodes=one_of((), ("zone=east",)),
+    services=one_of((), (), ("tier=web",)),
+    prefer=one_of({}, {"zone=east": 10}),
+    interfaces=one_of((), ("eth0",), ("eth1",)),
+)
+BGP_ADS = st.builds(
+    b.bgp_advertisement,
+    one_of("b1", "b2"),
+    pools=one_of((), ("p1",), ("p2",)),
+    pool_selectors=one_of((), ("zone=east",)),
+    nodes=one_of((), ("zone=east",)),
+    services=one_of((), (), ("tier=web",)),
+    peers=one_of((), ("r1",), ("nobody",)),
+    length=one_of(32, 31),
+    length6=one_of(128, 127),
+    local_pref=one_of(0, 0, 100),
+    communities=one_of((), ("no-export",), ("65000:1", "large:1:2:3")),
+)
+PEERS = st.builds(
+    b.peer,
+    one_of("r1", "r2"),
+    nodes=one_of((), ("zone=east",)),
+    interface=st.just(""),
+    vrf=one_of("", "", "red"),
+)
+NODE_OBJECTS = st.builds(
+    b.node,
+    st.sampled_from(NODES),
+    one_of("", "zone=east"),
+    ready=one_of(None, True, False),
+    network_unavailable=one_of(False, False, False, True),
+    excluded=one_of(False, False, False, True),
+)
+SLICES = st.builds(
+    lambda name, nodes, ready, suffix: b.endpoints(name, *nodes, ready=ready, suffix=suffix),
+    st.sampled_from([*NAMES, "other/a"]),
+    st.lists(st.sampled_from(NODES), max_size=3, unique=True),
+    st.booleans(),
+    one_of("1", "2"),
+)
+OBJECTS = st.one_of(
+    SERVICES, SERVICES, SERVICES, SERVICES, SLICES, POOLS, L2_ADS, BGP_ADS, PEERS, NODE_OBJECTS
+)
+WORLD: tuple[KubeObject, ...] = (
+    b.pool("p1", "192.0.2.0/31", "2001:db8::/127"),
+    b.pool("p2", "192.0.2.2-192.0.2.3", "2001:db8::2/127", labels="zone=east"),
+    b.l2_advertisement("l1"),
+    b.bgp_advertisement("b1"),
+    b.bgp_advertisement("b2", length=31, length6=127, communities=["no-export"]),
+    b.peer("r1"),
+    b.peer("r2", "198.51.100.2"),
+    *(b.node(name, "zone=east" if name == "n1" else "") for name in NODES),
+    *(b.endpoints(name, *NODES) for name in NAMES),
+    *(b.service(name, created=index) for index, name in enumerate(NAMES[:3])),
+)
+"""Where events begin: everything works, and there are fewer addresses than services may want."""
+
+KINDS = (Service, EndpointSlice, IPAddressPool, L2Advertisement, BGPAdvertisement, BGPPeer, Node)
+REMOVALS = st.tuples(
+    st.sampled_from(KINDS),
+    st.sampled_from(["a", "b", "p1", "p2", "l1", "b1", "r1", "n1", "a-1", "b-1"]),
+)
+SPEAKERS = st.one_of(st.none(), st.lists(st.sampled_from(NODES), unique=True).map(tuple))
+STEPS = st.one_of(OBJECTS, OBJECTS, OBJECTS, REMOVALS, st.just("refresh"))
+EVENTS = st.lists(STEPS, min_size=5, max_size=50)
+
+
+def apply(planner: Planner, event: Any) -> None:
+    if event == "refresh":
+        planner.refresh()
+    elif isinstance(event, tuple):
+        kind, name = event
+        namespaces = {Service: "default", EndpointSlice: "default", Node: ""}
+        planner.remove(kind, ObjectKey(namespaces.get(kind, b.CONFIG_NAMESPACE), name))
+    else:
+        planner.put(event)
+
+
+def written(planner: Planner) -> Snapshot:
+    """The snapshot once the controller has written what was decided."""
+    snapshot = planner.snapshot()
+    services = []
+    for service in snapshot.services:
+        outcome = planner.outcome(service.key)
+        if outcome and outcome.action != "ignore":
+            status = ServiceStatus(load_balancer=LoadBalancerStatus(ingress=outcome.ingress))
+            services.append(msgspec.structs.replace(service, status=status))
+        else:
+            services.append(service)
+    return msgspec.structs.replace(snapshot, services=tuple(services))
+
+
+def essence(made: Plan) -> Any:
+    """A plan without what tells how it came about: events, and whether an address is new."""
+    services = {
+        key: (
+            item.addresses,
+            item.pool,
+            item.outcome and item.outcome.waiting,
+            item.outcome and not item.addresses and item.outcome.reasons[-1:],
+            item.l2,
+            item.bgp,
+            item.reasons,
+        )
+        for key, item in made.services.items()
+    }
+    return services, made.nodes, made.pools, made.config, made.problems
+
+
+def assert_sound(planner: Planner) -> None:
+    """No address is held by services that may not share it, and every count adds up."""
+    ledger = planner.ledger
+    users: dict[Address, list[ObjectKey]] = {}
+    for key, holding in ledger.holdings().items():
+        assert len({address.version for address in holding.addresses}) == len(holding.addresses)
+        for address in holding.addresses:
+            users.setdefault(address, []).append(key)
+            home = ledger.pool_of(address)
+            assert home is not None
+            assert home.name == holding.pool
+    for keys in users.values():
+        tenancies = [ledger.holdings()[key].tenancy for key in keys]
+        if len(keys) > 1:
+            assert all(item.sharing for item in tenancies)
+            assert len({(item.sharing, item.backend) for item in tenancies}) == 1
+            ports = [port for item in tenancies for port in item.ports]
+            assert len(ports) == len(set(ports))
+    for name in planner.config.pools:
+        usage = ledger.usage(name)
+        for version in (4, 6):
+            held = sum(
+                a.version == version and ledger.pool_of(a) is planner.config.pools[name]
+                for a in users
+            )
+            assert usage.assigned[version] == held
+            assert usage.available(version) >= 0
+
+
+def fresh(snapshot: Snapshot, before: Planner) -> Plan:
+    """A plan from nothing but the snapshot and the last good configuration."""
+    planner = Planner(snapshot.options)
+    planner.config = before.config
+    planner.ledger.set_pools(before.config.pools)
+    planner.load(snapshot)
+    planner.refresh()
+    return planner.plan()
+
+
+@SETTINGS
+@given(EVENTS, SPEAKERS, st.booleans())
+def test_events_lead_to_the_plan_of_the_final_snapshot(
+    events: list[Any], speakers: tuple[str, ...] | None, require: bool
+) -> None:
+    planner = Planner(Options(l2_require_interface=require))
+    planner.set_speakers(speakers)
+    planner.set_interfaces("n1", ["eth0"])
+    for event in (*WORLD, *events):
+        apply(planner, event)
+    planner.refresh()
+    assert_sound(planner)
+    assert essence(planner.plan()) == essence(fresh(written(planner), planner))
+    assert planner.refresh().outcomes == ()
+
+
+@SETTINGS
+@given(st.lists(OBJECTS, max_size=25), st.randoms(use_true_random=False))
+def test_the_order_of_events_does_not_matter(objects: list[KubeObject], random: Any) -> None:
+    final = {(type(obj), obj.namespace, obj.name): obj for obj in (*WORLD, *objects)}
+    shuffled = list(final.values())
+    random.shuffle(shuffled)
+    planner = Planner()
+    for obj in shuffled:
+        planner.put(obj)
+    planner.refresh()
+    assert planner.plan() == plan(Snapshot.from_objects(final.values()))
+
+
+@SETTINGS
+@given(EVENTS)
+def test_what_a_speaker_is_told_to_change_adds_up_to_the_plan(events: list[Any]) -> None:
+    speaker = Planner(node="n1", allocate=False)
+    routes: dict[str, dict[Any, AdvertisedRoute]] = {}
+    answers: dict[Address, L2Announcement] = {}
+    for event in (*WORLD, *events, "refresh"):
+        if event != "refresh":
+            apply(speaker, event)
+            continue
+        changes = speaker.refresh()
+        routes = {peer: routes.get(peer, {}) for peer in speaker.peers}
+        for peer, items in changes.routes.items():
+            for prefix, route in items.items():
+                if route is None:
+                    del routes[peer][prefix]
+                else:
+                    assert routes[peer].get(prefix) != route
+                    routes[peer][prefix] = route
+        for address, announcement in changes.l2.items():
+            if announcement is None:
+                del answers[address]
+            else:
+                answers[address] = announcement
+    node = speaker.plan("n1").nodes.get("n1")
+    if node is None:
+        assert not routes
+        assert not answers
+        return
+    told = {
+        name: {item.route.prefix: item.route for item in peer.routes}
+        for name, peer in node.peers.items()
+        if not peer.refused
+    }
+    assert routes == told
+    assert tuple(answers[address] for address in sorted(answers)) == node.l2
+
+
+@SETTINGS
+@given(EVENTS)
+def test_a_speaker_announces_what_the_controllers_plan_says(events: list[Any]) -> None:
+    controller = Planner()
+    for event in (*WORLD, *events):
+        apply(controller, event)
+    controller.refresh()
+    snapshot = written(controller)
+    for name in ("n1", "n2"):
+        speaker = Planner(node=name, allocate=False)
+        speaker.config = controller.config
+        speaker.ledger.set_pools(controller.config.pools)
+        speaker.load(snapshot)
+        speaker.refresh()
+        ours, theirs = speaker.plan(name).nodes, controller.plan(name).nodes
+        assert ours == theirs
+
+
+@SETTINGS
+@given(st.lists(OBJECTS, max_size=25))
+def test_a_snapshot_survives_being_written_down(objects: list[KubeObject]) -> None:
+    snapshot = Snapshot.from_objects(objects, speakers=["n1"], interfaces={"n1": ["eth0"]})
+    assert msgspec.json.decode(msgspec.json.encode(snapshot), type=Snapshot) == snapshot
+
+
+def test_every_kind_of_input_takes_part() -> None:
+    untouched = {"Namespace", "SecretFacts", "BFDProfile", "Community"}
+    assert {kind.__name__ for kind in FIELDS} - {kind.__name__ for kind in KINDS} == untouched
