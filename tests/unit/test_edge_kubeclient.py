@@ -200,6 +200,20 @@ def test_a_refused_token_is_read_again_from_its_file(tmp_path: Path) -> None:
     assert sent == ["Bearer old", "Bearer old", "Bearer new", "Bearer new", "Bearer new"]
 
 
+def test_credentials_that_cannot_be_had_now_are_a_refusal_that_may_pass(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with ScriptedServer() as server:
+            server.script(reply(SERVICE))
+            credentials = TokenFile(tmp_path / "token", SystemClock(), Identity())
+            async with k.KubeClient(KubeConfig(server.url, credentials)) as client:
+                with pytest.raises(k.UnauthorizedError, match="token: No such file"):
+                    await client.get(Service, KEY)
+                (tmp_path / "token").write_text("t")
+                await client.get(Service, KEY)
+
+    asyncio.run(main())
+
+
 def test_lists_are_read_by_pages() -> None:
     async def scene(_server: ScriptedServer, client: k.KubeClient) -> None:
         found = await client.list_all(Service, k.Selection("default", labels="a=b", fields="c=d"))

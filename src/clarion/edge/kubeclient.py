@@ -21,7 +21,7 @@ import msgspec
 from clarion import __version__
 from clarion.base import limits
 from clarion.base.errors import ClarionError, DecodeError
-from clarion.edge.kubeconfig import Identity, KubeConfig
+from clarion.edge.kubeconfig import Identity, KubeConfig, KubeConfigError
 from clarion.model import codec
 from clarion.model.kinds import Kind, kind_of
 from clarion.model.meta import KubeObject, ObjectKey
@@ -63,7 +63,7 @@ class UnreachableError(ApiError):
 
 
 class UnauthorizedError(ApiError):
-    """401: the server does not know us, even with renewed credentials."""
+    """401: the server does not know us, even with renewed credentials, or we have none to show."""
 
 
 class ForbiddenError(ApiError):
@@ -405,14 +405,14 @@ class KubeClient:
         """Send a request, once more with a renewed token on 401, and judge the status."""
         what = f"{method} {path}"
         for renew in (False, True):
-            identity = await self.config.credentials.identity(renew=renew)
+            session, identity = await self._ready(what, renew)
             headers = {"Accept": "application/json"}
             if identity.authorization:
                 headers["Authorization"] = identity.authorization
             if body:
                 headers["Content-Type"] = content_type
             try:
-                response = await self._connect(identity).request(
+                response = await session.request(
                     method,
                     self.config.server + path,
                     params=query,
@@ -433,6 +433,14 @@ class KubeClient:
                 error_body = await _read_some(response, what)
             if response.status != 401 or renew:
                 raise _error_from(response.status, error_body, response.headers, what)
+
+    async def _ready(self, what: str, renew: bool) -> tuple[aiohttp.ClientSession, Identity]:
+        """The session and who we are; a source of credentials may fail now and work later."""
+        try:
+            identity = await self.config.credentials.identity(renew=renew)
+            return self._connect(identity), identity
+        except KubeConfigError as error:
+            raise UnauthorizedError(401, "NoCredentials", f"{what}: {error}") from error
 
     def _connect(self, identity: Identity) -> aiohttp.ClientSession:
         """The session; a new client certificate needs a new TLS context, connections as they come.
