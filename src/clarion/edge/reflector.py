@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Final, Generic, TypeVar, cast
 
 import msgspec
 
@@ -29,6 +29,9 @@ O = TypeVar("O", bound=KubeObject)  # noqa: E741 - an object
 
 OnDelta = Callable[[Kind, ObjectKey, KubeObject | None, KubeObject | None], None]
 """Called after each change: kind, key, the object before (None: new) and after (None: gone)."""
+
+
+STANDARD_GUARD: Final = GuardPolicy()
 
 
 class Store(Mapping[ObjectKey, O], Generic[O]):
@@ -94,7 +97,8 @@ class Reflector(Generic[O]):
         on_delta: Told of each change, on the loop, after the store has it.
         selection: Which objects.
         policy: Sizes and times.
-        guard: Times for telling a deleted object of a custom kind from a deleted definition.
+        guard: Times for telling a deleted object of a custom kind from a deleted definition; None
+            for kinds that we only write to ourselves, whose loss withdraws nothing.
         log: Where troubles are told.
     """
 
@@ -108,7 +112,7 @@ class Reflector(Generic[O]):
         on_delta: OnDelta | None = None,
         selection: Selection = EVERYTHING,
         policy: machine.Policy | None = None,
-        guard: GuardPolicy | None = None,
+        guard: GuardPolicy | None = STANDARD_GUARD,
         log: Log | None = None,
     ) -> None:
         self.kind = kind_of(of)
@@ -121,7 +125,7 @@ class Reflector(Generic[O]):
         self._on_delta = on_delta
         self._log = (log or Log("reflector")).bind(kind=self.kind.kind)
         self._policy = policy or machine.Policy(page_items=limits.KUBE_PAGE_ITEMS)
-        self._guard = DeletionGuard(guard or GuardPolicy()) if self.kind.custom else None
+        self._guard = DeletionGuard(guard) if guard and self.kind.custom else None
         self._guard_wake = asyncio.Event()
         self._of = of
         self._machine = machine.Reflector(self._decode, self._policy)
@@ -384,6 +388,7 @@ class Informers:
         selection: Selection = EVERYTHING,
         on_delta: OnDelta | None = None,
         policy: machine.Policy | None = None,
+        guard: GuardPolicy | None = STANDARD_GUARD,
     ) -> Reflector[O]:
         """Follow one more kind; its own `on_delta` replaces the common one."""
         reflector = Reflector(
@@ -394,6 +399,7 @@ class Informers:
             on_delta=on_delta or self._on_delta,
             selection=selection,
             policy=policy,
+            guard=guard,
         )
         if reflector.kind in self._reflectors:
             raise ValueError(f"{reflector.kind.kind} is followed already")
