@@ -173,13 +173,14 @@ def test_while_the_api_is_away_the_oldest_are_dropped_and_the_rest_arrive() -> N
     assert names[:4] == ["s3", "s3", "s3", "s4"]
 
 
-def test_what_is_refused_is_dropped() -> None:
+@pytest.mark.parametrize("answer", [refuse(403, "Forbidden"), reply(b"<html>")])
+def test_what_is_refused_or_answered_with_nonsense_is_not_tried_again(answer: Answer) -> None:
     async def play(scene: Scene) -> None:
         scene.assigned()
         await scene.recorder.flush()
         assert (scene.recorder.counts.failed, scene.recorder.waiting) == (1, 0)
 
-    run(play, refuse(403, "Forbidden"))
+    run(play, answer)
 
 
 def test_long_messages_are_cut_between_characters_and_cluster_wide_objects_have_a_place() -> None:

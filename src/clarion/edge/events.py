@@ -154,7 +154,7 @@ class EventRecorder:
                 await self._write(pending)
                 self._count(written=1)
             except ApiError as error:
-                if error.status in _PASSING and len(self._waiting) < limits.EVENT_QUEUE_MAX:
+                if _may_pass(error) and len(self._waiting) < limits.EVENT_QUEUE_MAX:
                     self._requeue(pending)
                     await asyncio.sleep(max(error.retry_after, 1 + self._entropy.random()))
                     continue
@@ -246,6 +246,11 @@ class EventRecorder:
 
 # No answer, throttled, or failing: the event may be written later.
 _PASSING: Final = frozenset({0, 429, 500, 502, 503, 504})
+
+
+def _may_pass(error: ApiError) -> bool:
+    """Whether to try again later; an answer that cannot be read means that the event is there."""
+    return error.status in _PASSING and error.reason != "BadAnswer"
 
 
 def _timestamp(clock: Clock) -> str:
