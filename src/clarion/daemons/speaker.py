@@ -127,8 +127,8 @@ class Speaker:
             selection=msgspec.structs.replace(here, labels=LEASE_SELECTOR),
             on_delta=self._on_lease,
         )
-        l2 = informers.add(ServiceL2Status, selection=here, on_delta=self._on_status)
-        bgp = informers.add(ServiceBGPStatus, selection=here, on_delta=self._on_status)
+        l2 = informers.add(ServiceL2Status, selection=here, on_delta=self._on_status, guard=None)
+        bgp = informers.add(ServiceBGPStatus, selection=here, on_delta=self._on_status, guard=None)
         self._statuses = Statuses(self._runtime, self._writer, self._node, l2.store, bgp.store)
 
     async def start(self) -> None:

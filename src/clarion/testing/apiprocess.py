@@ -7,12 +7,12 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any, Self
 
+from clarion.lab.process import wait_until
+
 _START_SECONDS = 20.0
-_POLL_SECONDS = 0.02
 
 
 class ApiProcess:
@@ -61,11 +61,14 @@ class ApiProcess:
         ]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log)
-        deadline = time.monotonic() + _START_SECONDS
-        while not self.kubeconfig.exists():
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                raise AssertionError(f"the API did not start: {self.log.read_text()}")
-            time.sleep(_POLL_SECONDS)
+        wait_until(
+            self._is_up, _START_SECONDS, "the API writes its kubeconfig", seen=self.log.read_text
+        )
+
+    def _is_up(self) -> bool:
+        if self._process is None or self._process.poll() is not None:
+            raise RuntimeError(f"the API has ended: {self.log.read_text()}")
+        return self.kubeconfig.exists()
 
     def stop(self) -> int:
         """End it with SIGTERM; give back its exit code."""
