@@ -69,9 +69,11 @@ L2_BURST_ROUNDS = 5
 L2_BURST_INTERVAL_SECONDS = 1.1
 L2_REFRESH_SECONDS = 60.0
 L2_REFRESH_SPREAD = 0.1
+L2_REFRESH_GRID_SECONDS = 0.05
 # What the unsolicited frames of one node may add to a segment.
 L2_FRAMES_PER_SECOND = 5000.0
 L2_FRAMES_AT_ONCE = 500
+L2_PACE_SECONDS = 0.01
 # Frames read from one socket before the others have their turn, and the queue that the kernel keeps.
 L2_RECEIVE_BATCH_FRAMES = 64
 L2_RECEIVE_QUEUE_BYTES = 1 << 20
@@ -183,8 +185,13 @@ YAML_ALIAS_NODES = 10_000
 
 # Writes of the controller and the speaker to the API.
 WRITES_IN_FLIGHT = 8
+# The longest wait before a refused object is tried again, and between two looks for an API that was
+# away.
 WRITE_RETRY_MAX_SECONDS = 30.0
+WRITE_PROBE_MAX_SECONDS = 5.0
 # Connections that are being closed, over all peers; the oldest is cut when there are more.
 BGP_CLOSING_MAX = 64
 # Connections accepted in one turn of the loop.
 BGP_ACCEPT_BATCH = 16
+# Without a descriptor for the next connection, the listener rests so long.
+BGP_ACCEPT_PAUSE_SECONDS = 1.0

@@ -18,6 +18,7 @@ from clarion.base.addr import Address, Prefix
 from clarion.base.errors import InvalidInputError
 from clarion.base.limits import (
     BGP_ACCEPT_BATCH,
+    BGP_ACCEPT_PAUSE_SECONDS,
     BGP_CHUNK_BYTES,
     BGP_CLOSING_MAX,
     BGP_LINGER_SECONDS,
@@ -54,6 +55,11 @@ def default_router_id(node_name: str) -> Address:
     """The identifier of a node without any IPv4 address: from its name, as MetalLB derives it."""
     digest = zlib.crc32(node_name.encode()).to_bytes(4, "little")
     return Address(4, int.from_bytes(digest, "big") or 1)  # RFC 6286 §2.1: never zero
+
+
+def _why(error: OSError | InvalidInputError) -> str:
+    """The reason alone, without number and file name."""
+    return getattr(error, "strerror", None) or str(error)
 
 
 class _Host:
@@ -201,7 +207,7 @@ class _Peer:
             tcp.configure(sock, self.session.config.peer_address.version, self._options())
         except OSError as error:
             sock.close()
-            self.session.lost(Direction.INCOMING, f"cannot set up a connection: {error}", now)
+            self.session.lost(Direction.INCOMING, f"cannot set up a connection: {_why(error)}", now)
             self._pump()
             return
         self._attach(_Link(sock, Direction.INCOMING))
@@ -249,7 +255,7 @@ class _Peer:
         except BlockingIOError:
             return
         except OSError as error:
-            self._lose(link, f"connection lost: {error.strerror}")
+            self._lose(link, f"connection lost: {_why(error)}")
             return
         if not data:
             self._lose(link, "the peer closed the connection")
@@ -266,7 +272,7 @@ class _Peer:
         except BlockingIOError:
             return
         except OSError as error:
-            self._lose(link, f"connection lost: {error.strerror}")
+            self._lose(link, f"connection lost: {_why(error)}")
             return
         link.waiting = link.waiting[sent:]
         if not link.waiting and not self.session.wants_write(link.direction):
@@ -296,7 +302,7 @@ class _Peer:
                 options=self._options(),
             )
         except (OSError, InvalidInputError) as error:
-            self._fail_dial(getattr(error, "strerror", None) or str(error))
+            self._fail_dial(_why(error))
             return
         link = _Link(sock, Direction.OUTGOING)
         self._links[Direction.OUTGOING] = link
@@ -326,7 +332,7 @@ class _Peer:
         try:
             endpoints = self._host.endpoints(link.sock)
         except OSError as error:
-            self._lose(link, f"connection lost: {error.strerror}")
+            self._lose(link, f"connection lost: {_why(error)}")
             return
         self._host.loop.add_reader(link.sock, self._readable, link)
         self.session.connected(link.direction, endpoints, self._now())
@@ -381,7 +387,7 @@ class _Listener:
             try:
                 sock = tcp.listen(version, self._port)
             except OSError as error:
-                reason = f"IPv{version} port {self._port}: {error.strerror}"
+                reason = f"IPv{version} port {self._port}: {_why(error)}"
                 self._errors[version] = reason
                 continue
             self._errors.pop(version, None)
@@ -414,9 +420,17 @@ class _Listener:
         for _ in range(BGP_ACCEPT_BATCH):
             try:
                 sock, _ = listener.accept()
-            except OSError:  # nothing left, out of descriptors, or gone before it was accepted
+            except (BlockingIOError, ConnectionAbortedError):
+                return
+            except OSError:  # out of descriptors or memory: the connection waits, and so do we
+                self._host.loop.remove_reader(listener)
+                self._host.loop.call_later(BGP_ACCEPT_PAUSE_SECONDS, self._listen_on, listener)
                 return
             self._accept(sock)
+
+    def _listen_on(self, listener: socket.socket) -> None:
+        if listener in self._socks.values():
+            self._host.loop.add_reader(listener, self._ready, listener)
 
     def close(self) -> None:
         """Stop to listen."""

@@ -14,7 +14,8 @@ BGP_PORT: Final = 179
 AS_TRANS: Final = 23456
 """Stands for a four-octet ASN where only two octets fit (RFC 6793 §9)."""
 MAX_TWO_OCTET_ASN: Final = 0xFFFF
-MAX_ASN: Final = 0xFFFFFFFF
+MAX_HOLD_TIME: Final = 0xFFFF
+"""Seconds that fit into an OPEN (RFC 4271 §4.2)."""
 
 
 class MessageType(enum.IntEnum):

@@ -40,6 +40,7 @@ from clarion.proto.bgp.connection import (
 from clarion.proto.bgp.fsm import Action, Event
 from clarion.proto.bgp.iana import (
     IPV4_UNICAST,
+    MAX_HOLD_TIME,
     Afi,
     Cease,
     ErrorCode,
@@ -141,7 +142,9 @@ class Session:
         return max(line.state for line in self._lines.values())
 
     def start(self, now: float) -> None:
-        """Accept connections, and open one unless the peer is to do that."""
+        """Accept connections, and open one unless the peer is to do that. Twice is once."""
+        if self._started:
+            return
         self._started = True
         self._step(self._lines[Direction.INCOMING], Event.START_PASSIVE, now)
         if not self._config.passive:
@@ -462,7 +465,8 @@ class Session:
             enhanced_route_refresh=True,
         )
         router_id = config.router_id or ends.router_id
-        return make_open(config.local_asn, int(config.hold_time), router_id, offer)
+        hold_time = min(int(config.hold_time), MAX_HOLD_TIME)
+        return make_open(config.local_asn, hold_time, router_id, offer)
 
     def _keepalive_time(self, negotiated: Negotiated) -> float:
         third = negotiated.hold_time / 3  # RFC 4271 §4.4: not more than a third of the hold time
