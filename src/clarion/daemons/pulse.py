@@ -60,13 +60,23 @@ Key = tuple[Address, int]
 class Port:
     """What is open on one interface. One socket per IP version, None where it may not be used."""
 
-    __slots__ = ("carrier", "groups", "link", "sending_fails", "sockets")
+    __slots__ = (
+        "carrier",
+        "failed",
+        "groups",
+        "hears_every_group",
+        "link",
+        "sending_fails",
+        "sockets",
+    )
 
     def __init__(self, interface: Interface) -> None:
         self.link = _link(interface)
         self.carrier = interface.carrier
         self.sockets: dict[int, PacketSocket] = {}
+        self.failed: set[int] = set()
         self.groups = GroupMembership(interface.index)
+        self.hears_every_group = False
         self.sending_fails = False
 
     def speaks(self, version: int) -> bool:
@@ -91,6 +101,7 @@ class Pulse:
         self._states: tuple[InterfaceState, ...] = ()
         self._states_sent: tuple[InterfaceState, ...] | None = None
         self._silent: set[Address] = set()
+        self._unchecked: set[Address] = set()
         self._claims_told: dict[Address, bytes] = {}
         self._applied = self._applied_sent = 0
         self._burst_timer: asyncio.TimerHandle | None = None
@@ -178,11 +189,14 @@ class Pulse:
         for packed in change.withdraw:
             self._withdraw(Address.from_packed(packed))
         for entry in change.announce:
-            self._announce(Address.from_packed(entry.address), entry.interfaces)
+            address = Address.from_packed(entry.address)
+            self._announce(address, entry.interfaces)
+            self._unchecked.add(address)
         if change.generation:
             self._applied = change.generation
             self._burst()
-            self._find_silent()
+            self._find_silent(self._unchecked)
+            self._unchecked.clear()
             self._report_applied()
 
     def _announce(self, address: Address, interfaces: frozenset[str] | None) -> None:
@@ -198,6 +212,7 @@ class Pulse:
     def _withdraw(self, address: Address) -> None:
         self._responder.withdraw(address)
         self._silent.discard(address)
+        self._unchecked.discard(address)
         self._claims_told.pop(address, None)
         for index, port in self._ports.items():
             self._cease(address, index, port)
@@ -208,13 +223,7 @@ class Pulse:
             try:
                 port.groups.add(address)
             except OSError as error:
-                self._notify(
-                    NoticeCode.GROUP_FAILED,
-                    f"{port.link.name}: solicitations for {address} may not arrive: "
-                    f"joining its multicast group: {error.strerror}",
-                    port.link.name,
-                    str(address),
-                )
+                self._hear_every_group(port, error)
         if port.speaks(address.version):
             self._schedule.start(
                 (address, index),
@@ -223,32 +232,41 @@ class Pulse:
                 jitter=self._jitter.random(),
             )
 
+    def _hear_every_group(self, port: Port, cause: OSError) -> None:
+        """A group cannot be joined: hear all of them, and say so once."""
+        if port.hears_every_group:
+            return
+        port.hears_every_group = True
+        text = f"{port.link.name}: joining a multicast group: {cause.strerror}; all are heard now, "
+        text += "but a switch with MLD snooping may hold solicitations back"
+        try:
+            port.sockets[6].hear_every_group()
+        except OSError as error:
+            text = f"{port.link.name}: joining multicast groups: {error.strerror}"
+        self._notify(NoticeCode.GROUP_FAILED, text, port.link.name)
+
     def _cease(self, address: Address, index: int, port: Port) -> None:
         self._schedule.cancel((address, index))
         if address.version == 6:
             port.groups.discard(address)
 
-    def _find_silent(self) -> None:
+    def _find_silent(self, addresses: Iterable[Address]) -> None:
         """Tell of addresses that no interface announces, once for each list of interfaces."""
         if self._interfaces is None:
             return
         usable = {v: {s.name for s in self._states if s.announces(v)} for v in (4, 6)}
-        silent = set()
         news: dict[tuple[int, frozenset[str] | None], list[Address]] = {}
-        for address in self._responder.addresses:
+        for address in addresses:
             names = self._responder.interfaces(address)
-            if (
-                usable[address.version].isdisjoint(names)
-                if names is not None
-                else (not usable[address.version])
-            ):
-                silent.add(address)
-                if address not in self._silent:
-                    news.setdefault((address.version, names), []).append(address)
-        self._silent = silent
-        for (version, names), addresses in news.items():
-            first = min(addresses)
-            more = f" and {len(addresses) - 1} more" if len(addresses) > 1 else ""
+            heard = usable[address.version]
+            if heard if names is None else not heard.isdisjoint(names):
+                self._silent.discard(address)
+            elif address not in self._silent:
+                self._silent.add(address)
+                news.setdefault((address.version, names), []).append(address)
+        for (version, names), group in news.items():
+            first = min(group)
+            more = f" and {len(group) - 1} more" if len(group) > 1 else ""
             where = f"none of {', '.join(sorted(names))}" if names else "no interface"
             self._notify(
                 NoticeCode.NO_INTERFACE,
@@ -282,7 +300,7 @@ class Pulse:
         if states != self._states:
             self._states = states
             self._report_interfaces()
-            self._find_silent()
+            self._find_silent(self._responder.addresses)
         self._burst()
 
     def _retry(self) -> None:
@@ -327,13 +345,12 @@ class Pulse:
         try:
             sock = PacketSocket(index, ethertype)
         except OSError as error:
-            if self._retry_timer is None:
-                self._notify(
-                    NoticeCode.SOCKET_FAILED,
-                    f"{port.link.name}: {ethertype.name} socket: {error.strerror}",
-                    port.link.name,
-                )
+            if version not in port.failed:
+                port.failed.add(version)
+                text = f"{port.link.name}: {ethertype.name} socket: {error.strerror}"
+                self._notify(NoticeCode.SOCKET_FAILED, text, port.link.name)
             return Obstacle.SOCKET_FAILED
+        port.failed.discard(version)
         port.sockets[version] = sock
         self._loop.add_reader(sock, self._readable, port, version, sock)
         return None
@@ -364,6 +381,7 @@ class Pulse:
             sock.close()
             if version == 6:
                 port.groups.close()
+                port.hears_every_group = False
 
     # Frames.
 

@@ -25,6 +25,9 @@ from clarion.proto.l2.ndp import IcmpType, solicited_node
 # Linux socket options and BPF op-codes that the standard library does not name.
 _SO_ATTACH_FILTER: Final = 26
 _SO_RCVBUFFORCE: Final = 33
+_SOL_PACKET: Final = 263
+_PACKET_ADD_MEMBERSHIP: Final = 1
+_PACKET_MR_ALLMULTI: Final = 2
 _LOAD_WORD: Final = 0x20
 _LOAD_HALF: Final = 0x28
 _LOAD_BYTE: Final = 0x30
@@ -129,6 +132,17 @@ class PacketSocket:
             OSError: the interface is down or gone, or its queue is full.
         """
         self._socket.send(frame)
+
+    def hear_every_group(self) -> None:
+        """Have the network card pass every multicast frame: the way out where groups run short.
+
+        Raises:
+            OSError: the interface is gone.
+        """
+        index = socket.if_nametoindex(self._socket.getsockname()[0])
+        # struct packet_mreq: interface, kind, length of the address, address
+        wanted = struct.pack("=iHH8x", index, _PACKET_MR_ALLMULTI, 0)
+        self._socket.setsockopt(_SOL_PACKET, _PACKET_ADD_MEMBERSHIP, wanted)
 
     def close(self) -> None:
         """Hear and send nothing any more."""

@@ -14,7 +14,7 @@ import socket
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from typing import Self, TypeVar
 
 import msgspec
@@ -156,14 +156,22 @@ class PulseClient:
         An address that is new, or new on some interface, is announced there at once and again for
         some seconds. One that is gone is answered for no more.
         """
-        announce = [a for a in table if a not in self._table or self._table[a] != table[a]]
-        withdraw = [a for a in self._table if a not in table]
-        self._table = dict(table)
+        announce = {
+            address: names
+            for address, names in table.items()
+            if address not in self._table or self._table[address] != names
+        }
+        self.change_table(announce, [a for a in self._table if a not in table])
+
+    def change_table(self, announce: Table, withdraw: Collection[Address] = ()) -> None:
+        """Change only these addresses: `set_table` at a cost that does not grow with the rest."""
         for address in withdraw:
+            self._table.pop(address, None)
             self._earlier.pop(address, None)
             self._counts.pop(address, None)
+        self._table.update(announce)
         if announce or withdraw:
-            self._send_change(announce, withdraw)
+            self._send_change(list(announce), list(withdraw))
 
     async def settled(self) -> None:
         """Wait until the process has put the last `set_table` in force."""

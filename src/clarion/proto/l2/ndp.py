@@ -170,7 +170,7 @@ def answer(question: Solicitation, mac: bytes) -> Advertisement:
     """
     # RFC 4861 §7.2.4: Override SHOULD be 1 except for anycast addresses and proxies. An announced
     # address has one owner, which is no proxy: after a take-over its answer must replace what the
-    # asking station holds.
+    # asking station holds. Router stays 0: nobody routes through a service's address.
     flags = Flag.OVERRIDE
     if question.source == UNSPECIFIED:
         # RFC 4861 §7.2.4: to the unspecified address the answer goes to all nodes, Solicited = 0.

@@ -13,6 +13,8 @@ from clarion.base.limits import (
     L2_BURST_INTERVAL_SECONDS,
     L2_BURST_ROUNDS,
     L2_FRAMES_AT_ONCE,
+    L2_PACE_SECONDS,
+    L2_REFRESH_GRID_SECONDS,
     L2_REFRESH_SPREAD,
 )
 
@@ -109,7 +111,9 @@ class Schedule(Generic[Key]):
         deadline = self._heap[0][0]
         if self._credit_at is not None and not self._affordable(item):
             missing = min(item.cost, L2_FRAMES_AT_ONCE) - self._credit
-            deadline = max(deadline, self._credit_at + missing / self._rate)
+            # A few frames at a time: waking up for each one costs more than the frames.
+            wait = max(missing / self._rate, L2_PACE_SECONDS)
+            deadline = max(deadline, self._credit_at + wait)
         return deadline
 
     def _plan_next(self, key: Key, item: _Item, now: float) -> None:
@@ -118,7 +122,9 @@ class Schedule(Generic[Key]):
             self._push(key, item, now + L2_BURST_INTERVAL_SECONDS)
         elif self._refresh > 0:
             spread = 1 + L2_REFRESH_SPREAD * (2 * item.jitter - 1)
-            self._push(key, item, now + self._refresh * spread)
+            # On a common grid, so that one waking serves many keys.
+            ticks = round((now + self._refresh * spread) / L2_REFRESH_GRID_SECONDS)
+            self._push(key, item, ticks * L2_REFRESH_GRID_SECONDS)
         else:
             del self._items[key]
 
