@@ -495,6 +495,35 @@ def test_external_packets_stay_on_the_link_unless_multihop(
     assert ttls == {64 if multihop else 1}
 
 
+def test_ipv4_routes_from_a_host_without_any_ipv4_address(
+    segment: Segment, configured: Configured
+) -> None:
+    """RFC 8950 where the peer takes it (BIRD, asked to); elsewhere the status says why not."""
+    host = segment.lab.namespace("speaker6")
+    ours = "2001:db8:1::66:1"
+    segment.switch.attach(host, addresses=[f"{ours}/64"])
+    known = Neighbor(address=ours, remote_as=OUR_ASN, families=BOTH)
+    takes = msgspec.structs.replace(known, extended_next_hop=True)
+    bird = configured("bird", router_config("bird", takes))
+    frr = configured("frr", router_config("frr", known))
+    running = Speaker(host)
+    try:
+        running.peers(peer("bird", 6), peer("frr", 6))
+        running.routes(["bird6", "frr6"], service())
+        running.wait_established()
+        (path,) = bird.wait_routes(4, {SERVICE4})[SERVICE4]
+        assert path.next_hop == ours
+        for router in (bird, frr):
+            (path,) = router.wait_routes(6, {SERVICE6})[SERVICE6]
+            assert path.next_hop == ours
+        assert frr.learned(4) == {}
+        (four, _six) = running.status["frr6"].families
+        assert not four.sent
+        assert four.reason.startswith("no next hop: the interface of 2001:db8:1::66:1 lacks")
+    finally:
+        running.process.stop()
+
+
 def test_a_taken_port_does_not_keep_us_from_opening(
     segment: Segment, configured: Configured
 ) -> None:
