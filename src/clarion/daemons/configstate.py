@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 
-from clarion.daemons.runtime import Runtime
+import msgspec
+
+from clarion.base.ports import Clock
 from clarion.daemons.writer import Writer
 from clarion.decide.problems import Problem
-from clarion.edge.kubeclient import NotFoundError
+from clarion.edge.kubeclient import KubeClient, NotFoundError
 from clarion.edge.logs import Log
 from clarion.model.meta import Condition, ObjectKey, ObjectMeta
 from clarion.model.metallb import ConfigurationState, ConfigurationStateStatus
@@ -38,16 +40,21 @@ class ConfigState:
     """Keeps one ConfigurationState object equal to the last check of the configuration."""
 
     def __init__(
-        self, runtime: Runtime, writer: Writer, name: str, condition: str, labels: dict[str, str]
+        self, client: KubeClient, writer: Writer, clock: Clock, condition: str, meta: ObjectMeta
     ) -> None:
-        self._runtime = runtime
+        self._client = client
         self._writer = writer
+        self._clock = clock
         self._condition = condition
-        self._meta = ObjectMeta(name=name, namespace=runtime.namespace, labels=labels)
+        self._meta = meta
+        self._judged: Sequence[Problem] | None = None
         self._reported: tuple[str, str] | None = None
 
     def report(self, problems: Sequence[Problem]) -> None:
         """Write the outcome of a check, if it differs from the last one."""
+        if problems is self._judged:
+            return
+        self._judged = problems
         errors = [problem for problem in problems if problem.severity == "error"]
         summary = "\n".join(problem_line(problem) for problem in errors)
         summary = summary.encode()[:SUMMARY_BYTES].decode(errors="ignore")
@@ -55,7 +62,7 @@ class ConfigState:
         if (result, summary) == self._reported:
             return
         self._reported = (result, summary)
-        when = self._runtime.clock.now().strftime("%Y-%m-%dT%H:%M:%SZ")
+        when = self._clock.now().strftime("%Y-%m-%dT%H:%M:%SZ")
         condition = Condition(
             type=self._condition,
             status="False" if errors else "True",
@@ -70,17 +77,28 @@ class ConfigState:
 
     async def _write(self, status: ConfigurationStateStatus) -> None:
         key = ObjectKey(self._meta.namespace, self._meta.name)
-        client = self._runtime.client
+        client = self._client
+        try:
+            known = await client.get(ConfigurationState, key)
+        except NotFoundError:
+            known = await client.create(ConfigurationState(metadata=self._meta))
         # An empty summary must be written too, or a merge would leave the old one.
         patch = {
             "status": {
                 "result": status.result,
                 "errorSummary": status.error_summary or None,
-                "conditions": status.conditions,
+                "conditions": [_since(item, known.status.conditions) for item in status.conditions],
             }
         }
-        try:
-            await client.patch(ConfigurationState, key, patch, subresource="status")
-        except NotFoundError:
-            await client.create(ConfigurationState(metadata=self._meta))
-            await client.patch(ConfigurationState, key, patch, subresource="status")
+        await client.patch(ConfigurationState, key, patch, subresource="status")
+
+
+def _since(condition: Condition, before: Sequence[Condition]) -> Condition:
+    """The condition with the time of its last transition: a new text alone is none."""
+    for old in before:
+        if (old.type, old.status) == (
+            condition.type,
+            condition.status,
+        ) and old.last_transition_time:
+            return msgspec.structs.replace(condition, last_transition_time=old.last_transition_time)
+    return condition

@@ -17,7 +17,13 @@ from clarion.daemons.configstate import (
     tell_problems,
 )
 from clarion.daemons.inputs import feed, follow_inputs
-from clarion.daemons.runtime import ProgramOptions, Runtime, serve_until_stopped, surroundings
+from clarion.daemons.runtime import (
+    ProgramOptions,
+    Runtime,
+    freeze_memory,
+    serve_until_stopped,
+    surroundings,
+)
 from clarion.daemons.writer import Writer
 from clarion.decide.allocate import Outcome
 from clarion.decide.demand import status_texts
@@ -27,7 +33,7 @@ from clarion.edge import metrics
 from clarion.model.annotations import IP_ALLOCATED_FROM_POOL
 from clarion.model.core import Service
 from clarion.model.kinds import Kind
-from clarion.model.meta import KubeObject, ObjectKey
+from clarion.model.meta import KubeObject, ObjectKey, ObjectMeta
 from clarion.model.metallb import IPAddressPool, IPAddressPoolStatus
 
 COMPONENT = "metallb-controller"
@@ -39,12 +45,13 @@ class Controller:
     def __init__(self, runtime: Runtime, options: Options) -> None:
         self._runtime = runtime
         self._writer = Writer(runtime.clock, runtime.entropy, runtime.log)
+        meta = ObjectMeta(
+            name="controller",
+            namespace=runtime.namespace,
+            labels={COMPONENT_LABEL: "controller"},
+        )
         self._state = ConfigState(
-            runtime,
-            self._writer,
-            "controller",
-            "poolReconcilerValid",
-            {COMPONENT_LABEL: "controller"},
+            runtime.client, self._writer, runtime.clock, "poolReconcilerValid", meta
         )
         self._planner = Planner(options)
         self._told: dict[ObjectKey, Outcome] = {}
@@ -66,7 +73,9 @@ class Controller:
     async def _run(self) -> None:
         # Nothing is given before everything was read: an address in use might be given twice.
         await self._informers.wait_synced()
-        self._wake.set()
+        self._tick()
+        self._runtime.log.info("synced", services=len(self._services), pools=len(self._pools))
+        freeze_memory()
         while True:
             await self._wake.wait()
             self._wake.clear()
@@ -76,6 +85,7 @@ class Controller:
         self, kind: Kind, key: ObjectKey, _old: KubeObject | None, new: KubeObject | None
     ) -> None:
         self._updates += 1
+        self._writer.heard()
         feed(self._planner, kind, key, new)
         if kind.struct is Service:
             self._seen_services.add(key)

@@ -10,7 +10,7 @@ from clarion.base import limits
 from clarion.base.ports import Clock
 from clarion.edge.leases import record_of
 from clarion.model.core import Lease
-from clarion.proto.kube.leases import LeaseObserver
+from clarion.proto.kube.leases import LeaseObserver, Liveness
 
 LEASE_LABEL = "clarion.metallb.io/component"
 LEASE_LABELS = {LEASE_LABEL: "speaker"}
@@ -27,6 +27,11 @@ def lease_name(node: str) -> str:
     return f"clarion-speaker-{node}"
 
 
+def _lives(what: Liveness) -> bool:
+    """Whether a holder counts: whoever was just seen first has the benefit of the doubt."""
+    return what in (Liveness.ALIVE, Liveness.UNCONFIRMED)
+
+
 class SpeakerLiveness:
     """Follows the Leases of all speakers on behalf of one."""
 
@@ -38,17 +43,30 @@ class SpeakerLiveness:
         self._answer: frozenset[str] = frozenset()
         self._blind = True
 
-    def observe(self, name: str, lease: Lease | None) -> None:
-        """A Lease was seen to change, or to be gone."""
+    def observe(self, name: str, lease: Lease | None) -> bool:
+        """A Lease was seen to change, or to be gone.
+
+        Returns:
+            Whether `alive` or `interfaces` may answer otherwise now. A renewal by somebody who is
+            known to live changes nothing, and with many nodes there are many of them.
+        """
         now = self._clock.monotonic()
         if lease is None:
             self._observer.observe(name, None, now)
             self._interfaces.pop(name, None)
-            return
+            return True
+        before = self._observer.liveness(name, now)
         self._observer.observe(name, record_of(lease), now)
+        after = self._observer.liveness(name, now)
+        return self._take_interfaces(name, lease) or _lives(before) != _lives(after) or self._blind
+
+    def _take_interfaces(self, name: str, lease: Lease) -> bool:
+        """Keep what a Lease tells of interfaces; whether that is news."""
         text = lease.metadata.annotations.get(INTERFACES_ANNOTATION)
+        before = self._interfaces.pop(name, None)
         if text is not None:
             self._interfaces[name] = tuple(part for part in text.split(",") if part)
+        return self._interfaces.get(name) != before
 
     @property
     def blind(self) -> bool:

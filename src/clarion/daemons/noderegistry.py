@@ -1,9 +1,14 @@
 """Registers this machine as a Node where no kubelet does: with the embedded API."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 
 from clarion.base.addr import Address
-from clarion.edge.kubeclient import KubeClient, NotFoundError
+from clarion.base.ports import Clock
+from clarion.daemons.writer import Writer
+from clarion.edge.ifaddrs import interface_addresses
+from clarion.edge.kubeclient import AlreadyExistsError, KubeClient, NotFoundError
+from clarion.edge.logs import Log
 from clarion.model.core import Node
 from clarion.model.meta import ObjectKey, ObjectMeta
 
@@ -31,10 +36,14 @@ async def register_node(
     """
     own = {HOSTNAME_LABEL: name, OS_LABEL: "linux", **labels}
     key = ObjectKey("", name)
+    patch = {"metadata": {"labels": own}}
     try:
-        await client.patch(Node, key, {"metadata": {"labels": own}})
+        await client.patch(Node, key, patch)
     except NotFoundError:
-        await client.create(Node(metadata=ObjectMeta(name=name, labels=own)))
+        try:
+            await client.create(Node(metadata=ObjectMeta(name=name, labels=own)))
+        except AlreadyExistsError:
+            await client.patch(Node, key, patch)
     first = {address.version: address for address in reversed(tuple(addresses))}
     status = {
         "conditions": [
@@ -56,3 +65,60 @@ async def register_node(
         ],
     }
     await client.patch(Node, key, {"status": status}, subresource="status")
+
+
+class OwnNode:
+    """The Node object of this machine: registered where that is asked for, missed where it lacks.
+
+    Args:
+        name: Its name.
+        nodes: The Nodes as last seen.
+        log: Where its absence is told.
+    """
+
+    def __init__(self, name: str, nodes: Mapping[ObjectKey, Node], log: Log) -> None:
+        self._key = ObjectKey("", name)
+        self._nodes = nodes
+        self._log = log
+        self._missed = False
+        self._register: Callable[[], None] | None = None
+
+    def keep_registered(
+        self, client: KubeClient, writer: Writer, clock: Clock, labels: Mapping[str, str]
+    ) -> None:
+        """Register the Node now, and again whenever somebody deletes it."""
+
+        async def register() -> None:
+            addresses = [item.address for item in interface_addresses() if item.usable]
+            when = clock.now().strftime("%Y-%m-%dT%H:%M:%SZ")
+            await register_node(client, self._key.name, addresses, labels, when)
+
+        self._register = partial(writer.put, (Node, self._key), register)
+        self._register()
+
+    @property
+    def known(self) -> bool:
+        """Whether the API has it."""
+        return self._key in self._nodes
+
+    def missing(self) -> Iterable[str]:
+        """What `/readyz` says of it."""
+        return () if self.known else (f"no Node {self._key.name} in the API",)
+
+    def look(self) -> None:
+        """Tell when it is missing and when it is there, once each, or have it registered."""
+        if self.known == (not self._missed):
+            return
+        self._missed = not self.known
+        if not self._missed:
+            self._log.info("the Node is there", node=self._key.name)
+        elif self._register is not None:
+            self._log.info("the Node is not in the API; registering it", node=self._key.name)
+            self._register()
+        else:
+            self._log.error(
+                "no Node of this name is in the API: nothing is announced until there is one",
+                node=self._key.name,
+                remedy="give --node-name as kubectl get nodes shows it, or --register-node "
+                "where no kubelet registers nodes",
+            )

@@ -2,15 +2,18 @@
 
 import asyncio
 import contextlib
+import gc
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 
 import msgspec
 
+from clarion.base import limits
+from clarion.base.ports import Clock, Entropy
 from clarion.edge.clock import SystemClock, SystemEntropy
 from clarion.edge.events import EventRecorder
 from clarion.edge.httpd import start_http
-from clarion.edge.kubeclient import KubeClient, NotFoundError
+from clarion.edge.kubeclient import ApiError, KubeClient, NotFoundError, UnreachableError
 from clarion.edge.kubeconfig import find_config
 from clarion.edge.logs import Log, LogLevel, setup_logging
 from clarion.edge.metrics import EVENTS_DROPPED, LOOP_LAG, Metrics, Sample, follow_samples
@@ -18,8 +21,10 @@ from clarion.edge.reflector import Informers, OnDelta
 from clarion.edge.tasks import LagMeter, OnExit, StopSignals, Supervisor
 from clarion.model.core import Namespace
 from clarion.model.meta import ObjectKey
+from clarion.proto.kube.backoff import Backoff, BackoffPolicy
 
 METALLB_NAMESPACE, OWN_NAMESPACE = "metallb-system", "clarion-system"
+_START_POLICY = BackoffPolicy(base=0.2, cap=limits.WRITE_PROBE_MAX_SECONDS)
 
 
 class ProgramOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,9 +47,18 @@ class ProgramOptions(msgspec.Struct, frozen=True, kw_only=True):
 class Runtime:
     """The running surroundings of one program."""
 
-    def __init__(self, component: str, client: KubeClient, namespace: str, host: str) -> None:
-        self.clock = SystemClock()
-        self.entropy = SystemEntropy()
+    def __init__(
+        self,
+        component: str,
+        client: KubeClient,
+        namespace: str,
+        host: str = "",
+        *,
+        clock: Clock | None = None,
+        entropy: Entropy | None = None,
+    ) -> None:
+        self.clock = clock or SystemClock()
+        self.entropy = entropy or SystemEntropy()
         self.client = client
         self.namespace = namespace
         self.log = Log(component.removeprefix("metallb-"))
@@ -53,6 +67,7 @@ class Runtime:
         self.metrics = Metrics()
         self.lag = LagMeter(self.clock)
         self.informers: Informers
+        self.checks: list[Callable[[], Iterable[str]]] = []
 
     def follow(self, on_delta: OnDelta) -> Informers:
         """Prepare to follow the API; the caller adds the kinds."""
@@ -60,8 +75,10 @@ class Runtime:
         return self.informers
 
     def not_ready(self) -> Iterable[str]:
-        """The kinds that were not read yet."""
-        return [f"{kind} not read yet" for kind in self.informers.unsynced()]
+        """What is still missing: the kinds that were not read yet, and what `checks` say."""
+        yield from (f"{kind} not read yet" for kind in self.informers.unsynced())
+        for check in self.checks:
+            yield from check()
 
     def samples(self) -> Iterable[Sample]:
         """Metrics of the surroundings."""
@@ -77,12 +94,13 @@ async def surroundings(
     """Set up logging and the API client; close everything at the end.
 
     Raises:
-        ClarionError: no API is configured, or it cannot be reached at the start.
+        ClarionError: no API is configured, or it refuses us.
     """
     setup_logging(options.log_level)
     config = find_config(options.kubeconfig or None, SystemClock())
     async with KubeClient(config) as client:
-        namespace = options.namespace or await default_namespace(client)
+        log = Log(component.removeprefix("metallb-"))
+        namespace = options.namespace or await default_namespace(client, log)
         runtime = Runtime(component, client, namespace, host)
         runtime.metrics.add(runtime.samples)
         async with runtime.tasks:
@@ -91,13 +109,42 @@ async def surroundings(
             yield runtime
 
 
-async def default_namespace(client: KubeClient) -> str:
-    """`metallb-system` where it exists, so that a replacement finds its configuration."""
-    try:
-        await client.get(Namespace, ObjectKey("", METALLB_NAMESPACE))
-    except NotFoundError:
-        return OWN_NAMESPACE
-    return METALLB_NAMESPACE
+async def default_namespace(client: KubeClient, log: Log, retry: float | None = None) -> str:
+    """`metallb-system` where it exists, so that a replacement finds its configuration.
+
+    An API that does not answer is waited for: which namespace it has cannot be guessed.
+
+    Args:
+        client: How to reach it.
+        log: Where the wait is told.
+        retry: Seconds between attempts; by default they grow.
+
+    Raises:
+        ApiError: the API refuses the question.
+    """
+    backoff, entropy = Backoff(_START_POLICY), SystemEntropy()
+    while True:
+        try:
+            await client.get(Namespace, ObjectKey("", METALLB_NAMESPACE))
+        except NotFoundError:
+            return OWN_NAMESPACE
+        except ApiError as error:
+            if not isinstance(error, UnreachableError) and error.status < 500:
+                raise
+            if not backoff.failures:
+                log.warn("the API does not answer; waiting for it", error=error.message)
+            pause = backoff.fail(entropy.random())
+            await asyncio.sleep(pause if retry is None else retry)
+        else:
+            return METALLB_NAMESPACE
+
+
+def freeze_memory() -> None:
+    """Take all that lives now out of the garbage collector's rounds: most of it lives for ever.
+
+    Nothing is collected first: that would stop the loop for as long as it spares later.
+    """
+    gc.freeze()
 
 
 async def serve_until_stopped(

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 
+from clarion.base import limits
 from clarion.base.addr import Prefix
 from clarion.daemons.runtime import Runtime
 from clarion.daemons.translate import bgp_route, peer_config
@@ -32,6 +33,13 @@ class Sessions:
         )
         self._changed = on_change
         self._peers: set[str] = set()
+        listener = self._speaker.listener_status()
+        for error in listener.errors if listener else ():
+            runtime.log.warn(
+                "cannot listen for BGP peers; sessions are only opened from here until it works",
+                error=error,
+                retry_seconds=limits.BGP_LISTEN_RETRY_SECONDS,
+            )
 
     def set_peers(self, peers: Mapping[str, Peer]) -> None:
         """Make these the peers; sessions that are not concerned go on."""
@@ -84,6 +92,11 @@ class Sessions:
             yield metrics.BGP_UPDATES.sample(status.sent.updates, peer)
             yield metrics.BGP_ANNOUNCED.sample(status.prefixes_announced, peer)
             yield metrics.BGP_PENDING.sample(status.prefixes_pending, peer)
+
+    @property
+    def listener(self) -> object:
+        """What `/debug/snapshot` shows of the port for peers; None when there is none."""
+        return self._speaker.listener_status()
 
     def shown(self) -> dict[str, object]:
         """What `/debug/snapshot` shows of the sessions."""

@@ -28,23 +28,28 @@ from clarion.daemons.liveness import (
     SpeakerLiveness,
     lease_name,
 )
-from clarion.daemons.noderegistry import register_node
+from clarion.daemons.noderegistry import OwnNode
 from clarion.daemons.notices import Notices
-from clarion.daemons.runtime import ProgramOptions, Runtime, serve_until_stopped, surroundings
+from clarion.daemons.runtime import (
+    ProgramOptions,
+    Runtime,
+    freeze_memory,
+    serve_until_stopped,
+    surroundings,
+)
 from clarion.daemons.sessions import Sessions
 from clarion.daemons.statuses import Statuses
 from clarion.daemons.writer import Writer
 from clarion.decide.planner import Changes, Planner
 from clarion.decide.snapshot import Options
 from clarion.edge import metrics
-from clarion.edge.ifaddrs import interface_addresses
 from clarion.edge.kubeclient import Selection
 from clarion.edge.leases import Heartbeat
 from clarion.edge.pulse import Lapsed, PulseClient, Report, Restarted
 from clarion.model.codec import encode
-from clarion.model.core import EndpointSlice, Lease, Service
+from clarion.model.core import EndpointSlice, Lease, Node, Service
 from clarion.model.kinds import Kind
-from clarion.model.meta import KubeObject, ObjectKey
+from clarion.model.meta import KubeObject, ObjectKey, ObjectMeta
 from clarion.model.metallb import ServiceBGPStatus, ServiceL2Status
 from clarion.proto.l2.messages import Configure, Interfaces, Notice
 
@@ -96,31 +101,34 @@ class Speaker:
             labels=LEASE_LABELS,
         )
         self._liveness = SpeakerLiveness(self._node, runtime.clock)
+        self._alive: frozenset[str] | None = None
         self._interfaces: dict[str, tuple[str, ...]] = {}
+        self._unreported: set[ObjectKey] = set()
         self._wake = asyncio.Event()
         self._updates = 0
         self._lapsed = False
+        self._decide: asyncio.Task[None] | None = None
         self._beat: asyncio.Task[None] | None = None
         self._table: dict[Address, frozenset[str] | None] = {}
         self._pulse: PulseClient
         self._sessions = Sessions(runtime, self._node, options.bgp_port or None, self._introduce)
         self._writer = Writer(runtime.clock, runtime.entropy, runtime.log)
+        labels = {COMPONENT_LABEL: "speaker", NODE_LABEL: self._node}
+        meta = ObjectMeta(name=f"speaker-{self._node}", namespace=runtime.namespace, labels=labels)
         self._state = ConfigState(
-            runtime,
-            self._writer,
-            f"speaker-{self._node}",
-            "configReconcilerValid",
-            {COMPONENT_LABEL: "speaker", NODE_LABEL: self._node},
+            runtime.client, self._writer, runtime.clock, "configReconcilerValid", meta
         )
         self._follow()
         self._notices = Notices(runtime.events, self._node)
+        self._own_node = OwnNode(self._node, self._nodes, runtime.log)
+        runtime.checks.append(self._own_node.missing)
         runtime.metrics.add(self._samples)
 
     def _follow(self) -> None:
         informers = self._informers = self._runtime.follow(self._on_delta)
         here = Selection(namespace=self._runtime.namespace)
         follow_inputs(informers, self._runtime.namespace)
-        self._services = informers.store(Service)
+        self._services, self._nodes = informers.store(Service), informers.store(Node)
         informers.add(EndpointSlice)
         informers.add(
             Lease,
@@ -129,33 +137,37 @@ class Speaker:
         )
         l2 = informers.add(ServiceL2Status, selection=here, on_delta=self._on_status, guard=None)
         bgp = informers.add(ServiceBGPStatus, selection=here, on_delta=self._on_status, guard=None)
-        self._statuses = Statuses(self._runtime, self._writer, self._node, l2.store, bgp.store)
+        self._statuses = Statuses(
+            self._runtime.client,
+            self._writer,
+            self._runtime.namespace,
+            self._node,
+            l2.store,
+            bgp.store,
+            self._nodes,
+        )
 
     async def start(self) -> None:
         """Start announcing.
 
         Raises:
-            ApiError: the Node cannot be registered.
             OSError: the pulse process cannot be started.
         """
-        tasks, options = self._runtime.tasks, self._options
+        runtime, options = self._runtime, self._options
         settings = Configure(excluded=options.exclude_interfaces)
         self._pulse = await PulseClient.start(self._on_report, settings)
-        await self._pulse.ready()
-        self._introduce()
         if options.register_node:
-            addresses = [item.address for item in interface_addresses() if item.usable]
-            when = self._runtime.clock.now().strftime("%Y-%m-%dT%H:%M:%SZ")
             labels = dict(options.node_labels)
-            await register_node(self._runtime.client, self._node, addresses, labels, when)
-        tasks.start("writer", self._writer.run)
-        self._decide = tasks.start("decide", self._run)
+            self._own_node.keep_registered(runtime.client, self._writer, runtime.clock, labels)
+        runtime.tasks.start("writer", self._writer.run)
+        self._decide = runtime.tasks.start("decide", self._run)
 
     async def stop(self) -> None:
         """Hand over: others are told first and take over while this node still answers."""
-        await _end(self._decide)
-        if self._beat is not None:
-            await _end(self._beat)
+        for task in (self._decide, self._beat):
+            if task is not None:
+                task.cancel()
+                await asyncio.wait([task])
         if self._table:
             await asyncio.sleep(limits.SPEAKER_HANDOVER_SECONDS)
         await self._pulse.stop()
@@ -167,19 +179,24 @@ class Speaker:
         self, kind: Kind, key: ObjectKey, _old: KubeObject | None, new: KubeObject | None
     ) -> None:
         self._updates += 1
+        self._writer.heard()
         feed(self._planner, kind, key, new)
         self._wake.set()
 
     def _on_lease(
         self, _kind: Kind, key: ObjectKey, _old: KubeObject | None, new: KubeObject | None
     ) -> None:
-        self._liveness.observe(key.name, new if isinstance(new, Lease) else None)
-        self._wake.set()
+        self._writer.heard()
+        if self._liveness.observe(key.name, new if isinstance(new, Lease) else None):
+            self._wake.set()
 
     def _on_status(
-        self, _kind: Kind, key: ObjectKey, old: KubeObject | None, new: KubeObject | None
+        self, _kind: Kind, _key: ObjectKey, old: KubeObject | None, new: KubeObject | None
     ) -> None:
-        self._statuses.observe(key, old, new)
+        service = self._statuses.observe(old, new)
+        if service is not None:
+            self._unreported.add(service)
+            self._wake.set()
 
     async def _on_report(self, report: Report) -> None:
         log = self._runtime.log
@@ -206,36 +223,63 @@ class Speaker:
             SESSIONS_ANNOTATION: encode(self._sessions.states()).decode(),
         }
 
+    def _tell_interfaces(self) -> None:
+        """Let everybody know on which interfaces this node can announce."""
+        names = [
+            item.name for item in self._pulse.interfaces if item.announces(4) or item.announces(6)
+        ]
+        self._heartbeat.annotations = {INTERFACES_ANNOTATION: ",".join(sorted(names))}
+
     # Deciding.
 
     async def _run(self) -> None:
         # A part of the objects would look as if the rest were deleted.
         await self._informers.wait_synced()
-        # Only who knows everything may be counted on: the others hand over when they see this.
-        self._beat = self._runtime.tasks.start("heartbeat", self._heartbeat.run)
-        leftovers = self._statuses.leftovers()
+        self._beat = self._runtime.tasks.start("heartbeat", self._live)
+        self._unreported |= self._statuses.leftovers()
+        self._tick()
+        self._runtime.log.info(
+            "synced", services=len(self._services), peers=len(self._planner.peers)
+        )
+        freeze_memory()
         while True:
-            self._wake.clear()
-            self._look_around()
-            before = self._planner.problems
-            changes = self._planner.refresh()
-            if changes.problems:
-                tell_problems(self._runtime.log, before, self._planner.problems)
-            self._apply(changes)
-            for key in leftovers.difference(changes.services):
-                self._report(key)
-            leftovers = set()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), self._liveness.recheck_in())
+                async with asyncio.timeout(self._liveness.recheck_in()):
+                    await self._wake.wait()
+            self._wake.clear()
+            self._tick()
+
+    async def _live(self) -> None:
+        """Let others count on this node: it knows everything, and can answer.
+
+        They hand addresses over as soon as they see it. BGP does not wait for this.
+        """
+        await self._pulse.ready()
+        self._tell_interfaces()
+        await self._heartbeat.run()
+
+    def _tick(self) -> None:
+        """Decide about what changed and put it in force."""
+        self._own_node.look()
+        self._look_around()
+        before = self._planner.problems
+        changes = self._planner.refresh()
+        if changes.problems:
+            tell_problems(self._runtime.log, before, self._planner.problems)
+        self._apply(changes)
 
     def _look_around(self) -> None:
         """Tell the planner who lives and which interfaces they have, where that changed."""
-        self._planner.set_speakers(self._liveness.alive())
+        alive = self._liveness.alive()
+        if alive != self._alive:
+            self._alive = alive
+            self._planner.set_speakers(alive)
         now = self._liveness.interfaces()
-        for node in now.keys() | self._interfaces.keys():
-            if now.get(node) != self._interfaces.get(node):
-                self._planner.set_interfaces(node, now.get(node))
-        self._interfaces = now
+        if now != self._interfaces:
+            for node in now.keys() | self._interfaces.keys():
+                if now.get(node) != self._interfaces.get(node):
+                    self._planner.set_interfaces(node, now.get(node))
+            self._interfaces = now
 
     def _apply(self, changes: Changes) -> None:
         """Put what changed in force."""
@@ -243,27 +287,33 @@ class Speaker:
         self._state.report(planner.problems)
         if changes.peers:
             self._sessions.set_peers(planner.peers)
+            self._unreported |= planner.services.keys()
         for peer, routes in changes.routes.items():
             self._sessions.change_routes(peer, routes)
         self._answer(changes)
-        for key in changes.services:
-            self._report(key)
+        self._unreported.update(changes.services)
+        # Before its own Lease was seen this node counts itself out: that is not worth telling.
+        if self._unreported and not self._liveness.blind:
+            for key in sorted(self._unreported):
+                self._report(key)
+            self._unreported.clear()
 
     def _answer(self, changes: Changes) -> None:
         """Bring the table of the pulse process up to date."""
+        new: dict[Address, frozenset[str] | None] = {}
+        gone: list[Address] = []
         for address, item in changes.l2.items():
             if item is None:
+                gone.append(address)
                 self._table.pop(address, None)
             else:
                 names = item.interfaces
-                self._table[address] = None if names is None else frozenset(names)
-        if self._lapsed:
-            if self._liveness.blind:
-                return  # others may own the addresses by now; look before answering again
+                new[address] = self._table[address] = None if names is None else frozenset(names)
+        if not self._lapsed:
+            self._pulse.change_table(new, gone)
+        elif not self._liveness.blind:  # others may own the addresses by now: look, then answer
             self._lapsed = False
-        elif not changes.l2:
-            return
-        self._pulse.set_table(self._table)
+            self._pulse.set_table(self._table)
 
     def _report(self, key: ObjectKey) -> None:
         """Tell in objects and events what this node does for a service."""
@@ -299,21 +349,17 @@ class Speaker:
                 for address, names in sorted(self._table.items())
             },
             "sessions": self._sessions.shown(),
+            "listener": self._sessions.listener,
             "interfaces": self._pulse.interfaces,
             "followed": self._informers.health,
         }
-
-
-async def _end(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    await asyncio.wait([task])
 
 
 async def run_speaker(options: SpeakerOptions) -> None:
     """Run until SIGTERM or SIGINT, then hand over and withdraw.
 
     Raises:
-        ClarionError: no API, no Node, or a task that must run has ended.
+        ClarionError: no API is configured, or a task that must run has ended.
     """
     async with surroundings(COMPONENT, options, host=options.node_name) as runtime:
         runtime.log.info("speaker starts", node=options.node_name, namespace=runtime.namespace)

@@ -1,22 +1,22 @@
 """ServiceL2Status and ServiceBGPStatus: what this node announces, service by service.
 
 Their names follow from node and service, so writing one twice cannot make two. A speaker writes and
-deletes its own; who answers for an address also deletes what an earlier owner left.
+deletes its own; who answers for an address also deletes what an earlier owner left. Whatever stands
+under this node's label and another name is from another program that ran here before, and goes.
 """
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import TypeVar
 
 import msgspec
 
-from clarion.daemons.runtime import Runtime
 from clarion.daemons.writer import Write, Writer
 from clarion.decide.plan import ServicePlan
-from clarion.edge.kubeclient import NotFoundError
-from clarion.edge.reflector import Store
-from clarion.model.meta import KubeObject, ObjectKey, ObjectMeta
+from clarion.edge.kubeclient import KubeClient, NotFoundError
+from clarion.model.core import Node
+from clarion.model.meta import KubeObject, ObjectKey, ObjectMeta, OwnerReference
 from clarion.model.metallb import (
     InterfaceInfo,
     ServiceBGPStatus,
@@ -29,7 +29,10 @@ NODE_LABEL = "metallb.io/node"
 SERVICE_LABEL, NAMESPACE_LABEL = "metallb.io/service-name", "metallb.io/service-namespace"
 
 Told = ServiceL2Status | ServiceBGPStatus
+Content = ServiceL2StatusStatus | ServiceBGPStatusStatus
 S = TypeVar("S", ServiceL2Status, ServiceBGPStatus)
+Slot = tuple[type[Told], ObjectKey]
+PREFIXES: dict[type[Told], str] = {ServiceL2Status: "l2", ServiceBGPStatus: "bgp"}
 
 
 def status_name(prefix: str, node: str, service: ObjectKey) -> str:
@@ -45,33 +48,66 @@ def service_of(status: Told) -> ObjectKey:
 
 
 class Statuses:
-    """Keeps the status objects of one node equal to what it announces."""
+    """Keeps the status objects of one node equal to what it announces.
+
+    Args:
+        client: How to reach the API.
+        writer: Performs the writes.
+        namespace: Where the objects live.
+        node: The node.
+        l2: The ServiceL2Status objects of all nodes, as last seen.
+        bgp: The ServiceBGPStatus objects of all nodes, as last seen.
+        nodes: The Nodes: with this node's go its objects.
+    """
 
     def __init__(
         self,
-        runtime: Runtime,
+        client: KubeClient,
         writer: Writer,
+        namespace: str,
         node: str,
-        l2: Store[ServiceL2Status],
-        bgp: Store[ServiceBGPStatus],
+        l2: Mapping[ObjectKey, ServiceL2Status],
+        bgp: Mapping[ObjectKey, ServiceBGPStatus],
+        nodes: Mapping[ObjectKey, Node],
     ) -> None:
-        self._runtime = runtime
+        self._client = client
         self._writer = writer
+        self._namespace = namespace
         self._node = node
         self._l2 = l2
         self._bgp = bgp
-        self._others: dict[ObjectKey, dict[ObjectKey, None]] = {}
+        self._nodes = nodes
+        self._told: dict[Slot, Content] = {}
+        self._strays: dict[tuple[type[Told], ObjectKey], dict[ObjectKey, str]] = {}
 
-    def observe(self, key: ObjectKey, old: KubeObject | None, new: KubeObject | None) -> None:
-        """A status object changed: keep in mind which ones other nodes have of a service."""
-        for item in (old, new):
-            if not isinstance(item, ServiceL2Status):
-                continue
-            if item.metadata.labels.get(NODE_LABEL) != self._node:
-                known = self._others.setdefault(service_of(item), {})
-                known.pop(key, None)
-                if item is new:
-                    known[key] = None
+    def observe(self, old: KubeObject | None, new: KubeObject | None) -> ObjectKey | None:
+        """A status object changed.
+
+        Returns:
+            The service that must be reported again, if this was not our own doing.
+        """
+        item = old if new is None else new
+        if not isinstance(item, ServiceL2Status | ServiceBGPStatus):
+            return None
+        service, node = service_of(item), item.metadata.labels.get(NODE_LABEL, "")
+        slot = type(item), item.key
+        if item.key != self._key(type(item), service):
+            self._keep_in_mind(slot, service, None if new is None else node)
+            return service if node == self._node and new is not None else None
+        found = None if new is None else item.status
+        if found == self._told.get(slot) or self._writer.busy_with(slot):
+            return None
+        return service
+
+    def _keep_in_mind(self, slot: Slot, service: ObjectKey, node: str | None) -> None:
+        """Remember whose object about a service stands under which key; None: it is gone."""
+        kind, key = slot
+        known = self._strays.setdefault((kind, service), {})
+        known.pop(key, None)
+        if node is not None:
+            known[key] = node
+        elif not known:
+            del self._strays[kind, service]
 
     def leftovers(self) -> set[ObjectKey]:
         """Services of which this node has a status from before it was started."""
@@ -96,7 +132,6 @@ class Statuses:
                 service_namespace=service.namespace,
                 interfaces=tuple(InterfaceInfo(name=name) for name in plan.l2.interfaces or ()),
             )
-            self._clear_earlier_owners(service)
         bgp = None
         if peers:
             bgp = ServiceBGPStatusStatus(
@@ -105,46 +140,46 @@ class Statuses:
                 service_namespace=service.namespace,
                 peers=peers,
             )
-        self._reconcile(ServiceL2Status, self._l2, "l2", service, l2)
-        self._reconcile(ServiceBGPStatus, self._bgp, "bgp", service, bgp)
+        self._clear_strays(ServiceL2Status, service, of_others=l2 is not None)
+        self._clear_strays(ServiceBGPStatus, service, of_others=False)
+        self._reconcile(ServiceL2Status, self._l2, service, l2)
+        self._reconcile(ServiceBGPStatus, self._bgp, service, bgp)
 
-    def _clear_earlier_owners(self, service: ObjectKey) -> None:
-        for key in self._others.get(service, ()):
-            delete = partial(self._runtime.client.delete, ServiceL2Status, key)
-            self._writer.put((ServiceL2Status, key), delete)
+    def _key(self, kind: type[Told], service: ObjectKey) -> ObjectKey:
+        return ObjectKey(self._namespace, status_name(PREFIXES[kind], self._node, service))
+
+    def _clear_strays(self, kind: type[Told], service: ObjectKey, *, of_others: bool) -> None:
+        for key, node in self._strays.get((kind, service), {}).items():
+            if of_others or node == self._node:
+                self._writer.put((kind, key), partial(self._client.delete, kind, key))
 
     def _reconcile(
         self,
         kind: type[S],
-        store: Store[S],
-        prefix: str,
+        store: Mapping[ObjectKey, S],
         service: ObjectKey,
-        wanted: ServiceL2StatusStatus | ServiceBGPStatusStatus | None,
+        wanted: Content | None,
     ) -> None:
-        key = ObjectKey(self._runtime.namespace, status_name(prefix, self._node, service))
+        key = self._key(kind, service)
+        slot: Slot = kind, key
         known = store.get(key)
+        busy = self._writer.busy_with(slot)
+        if busy and self._told.get(slot) == wanted:
+            return  # it is on its way
+        write: Write
         if wanted is None:
-            delete = partial(self._runtime.client.delete, kind, key)
-            self._change((kind, key), delete, needed=known is not None)
+            self._told.pop(slot, None)
+            write = partial(self._client.delete, kind, key)
         else:
+            self._told[slot] = wanted
             write = partial(self._write, kind, key, service, wanted)
-            self._change((kind, key), write, needed=known is None or known.status != wanted)
-
-    def _change(self, slot: tuple[type, ObjectKey], write: Write, *, needed: bool) -> None:
-        """Write, unless the object is as wanted and nothing that is under way changes that."""
-        if needed or self._writer.busy_with(slot):
+        if busy or (known and known.status) != wanted:
             self._writer.put(slot, write)
-        else:
-            self._writer.forget(slot)
 
     async def _write(
-        self,
-        kind: type[S],
-        key: ObjectKey,
-        service: ObjectKey,
-        status: ServiceL2StatusStatus | ServiceBGPStatusStatus,
+        self, kind: type[S], key: ObjectKey, service: ObjectKey, status: Content
     ) -> None:
-        client = self._runtime.client
+        client = self._client
         # What the status leaves out must be named, or a merge would keep what was there.
         told = msgspec.to_builtins(status)
         names = (field.encode_name for field in msgspec.structs.fields(status))
@@ -152,11 +187,22 @@ class Statuses:
         try:
             await client.patch(kind, key, patch, subresource="status")
         except NotFoundError:
-            labels = {
-                NODE_LABEL: self._node,
-                SERVICE_LABEL: service.name,
-                NAMESPACE_LABEL: service.namespace,
-            }
-            meta = ObjectMeta(name=key.name, namespace=key.namespace, labels=labels)
-            await client.create(kind(metadata=meta))
+            await client.create(kind(metadata=self._meta(key, service)))
             await client.patch(kind, key, patch, subresource="status")
+
+    def _meta(self, key: ObjectKey, service: ObjectKey) -> ObjectMeta:
+        labels = {
+            NODE_LABEL: self._node,
+            SERVICE_LABEL: service.name,
+            NAMESPACE_LABEL: service.namespace,
+        }
+        node = self._nodes.get(ObjectKey("", self._node))
+        owners: tuple[OwnerReference, ...] = ()
+        if node is not None:
+            owner = OwnerReference(
+                api_version="v1", kind="Node", name=node.name, uid=node.metadata.uid
+            )
+            owners = (owner,)
+        return ObjectMeta(
+            name=key.name, namespace=key.namespace, labels=labels, owner_references=owners
+        )
