@@ -114,14 +114,9 @@ class Bird(Router):
         wait_until(self._answers, 10, f"{self.name}: bird answers", interval=0.02)
 
     def _answers(self) -> bool:
-        self._raise_if_dead()
+        self.daemons[0].require(f"{self.name}: bird")
         done = run(["birdc", "-s", str(self.folder / "bird.ctl"), "show status"], check=False)
         return "Daemon is up and running" in done.stdout or "recovery" in done.stdout
-
-    def _raise_if_dead(self) -> None:
-        for daemon in self.daemons:
-            if not daemon.alive:
-                raise RuntimeError(f"{self.name}: bird ended: {daemon.tail(8)}")
 
     def birdc(self, command: str) -> str:
         """A birdc command, and what it prints."""

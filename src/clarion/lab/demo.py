@@ -14,7 +14,7 @@ import msgspec
 import clarion
 from clarion.lab import observe, screen, views
 from clarion.lab.netns import Namespace
-from clarion.lab.process import LabError, wait_until
+from clarion.lab.process import EndedError, LabError, wait_until
 from clarion.lab.screen import Row
 from clarion.lab.topology import StandardLab
 
@@ -99,7 +99,7 @@ class Demo:
         """What does not happen in time is a row too; the next case goes on."""
         try:
             yield
-        except LabError as error:
+        except (LabError, EndedError) as error:
             self.add(case, "", "", str(error), verified=False)
 
     def _apply(self, case: UseCase) -> None:

@@ -197,19 +197,13 @@ class Frr(Router):
         socket = RUN / self.pathspace / f"{daemon}.vty"
 
         def there() -> bool:
-            self._raise_if_dead(daemon)
+            self._running[daemon].require(f"{self.name}: {daemon}")
             return socket.exists()
 
         wait_until(there, 10, f"{self.name}: {daemon} answers", interval=0.02)
 
-    def _raise_if_dead(self, daemon: str) -> None:
-        process = self._running[daemon]
-        if not process.alive:
-            said = process.tail(8)
-            raise RuntimeError(f"{self.name}: {daemon} ended ({process.returncode}): {said}")
-
     def _configured(self) -> bool:
-        self._raise_if_dead("bgpd")
+        self._running["bgpd"].require(f"{self.name}: bgpd")
         record = self.query("show bgp summary json", check=False)
         return isinstance(record, dict) and "not found" not in str(record)
 

@@ -105,9 +105,7 @@ class Gobgp(Router):
             self.gobgp("global", "rib", "add", "-a", family, network)
 
     def _answers(self) -> bool:
-        for daemon in self.daemons:
-            if not daemon.alive:
-                raise RuntimeError(f"{self.name}: gobgpd ended: {daemon.tail(8)}")
+        self.daemons[0].require(f"{self.name}: gobgpd")
         done = self.namespace.run(["gobgp", "global", "-j"], check=False)
         return done.returncode == 0 and str(self.config.asn) in done.stdout
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from clarion.base import limits
 from clarion.lab.netns import Namespace, Port
-from clarion.lab.process import LabError, Process, wait_until
+from clarion.lab.process import EndedError, LabError, Process, wait_until
 
 API_PORT = 6480
 BACKEND_PORT = 8080
@@ -132,7 +132,7 @@ class Node:
 
 
 def raise_if_ended(process: Process | None, what: str) -> None:
-    """Raise with the end of its log when a program is not running."""
-    if process is None or not process.alive:
-        log = "" if process is None else f": {process.returncode}\n{process.tail(15)}"
-        raise RuntimeError(f"{what} has ended{log}")
+    """Raise when a program that must run was not started or has ended."""
+    if process is None:
+        raise EndedError(f"{what} was not started")
+    process.require(what)

@@ -24,6 +24,10 @@ class LabError(ClarionError):
     """Something of the lab could not be made, or did not happen in time."""
 
 
+class EndedError(ClarionError):
+    """A program of the lab ended on its own: there is nothing to wait for any more."""
+
+
 def start_ticks(pid: int) -> int | None:
     """Start time of a process in ticks since boot, or None when there is no such process."""
     try:
@@ -143,6 +147,11 @@ class Process:
         """Send a signal to the program, if it still runs."""
         if self.alive:
             self._popen.send_signal(number)
+
+    def require(self, what: str) -> None:
+        """Raise EndedError with the end of the log when the program does not run any more."""
+        if not self.alive:
+            raise EndedError(f"{what} has ended ({self.returncode}):\n{self.tail(15)}")
 
     def wait(self, timeout: float = 10.0) -> int:
         """Wait for the end and give the exit code."""

@@ -255,13 +255,6 @@ class Router(ABC):
         for daemon in self.daemons:
             daemon.signal(signal.SIGCONT)
 
-    def _check_alive(self) -> None:
-        for daemon in self.daemons:
-            if not daemon.alive:
-                raise LabError(
-                    f"{self.name} ({self.kind}): exit {daemon.returncode}: {daemon.tail(8)}"
-                )
-
 
 def _inside(prefix: str, scope: ipaddress.IPv4Network | ipaddress.IPv6Network) -> bool:
     network = ipaddress.ip_network(prefix)

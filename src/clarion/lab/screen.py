@@ -68,14 +68,13 @@ def routes(lab: StandardLab, router: Router, title: str) -> Table:
 
 def services(lab: StandardLab) -> list[tuple[str, list[str]]]:
     """Services of type LoadBalancer and their addresses."""
-    return [
-        (
-            f"{item['metadata']['namespace']}/{item['metadata']['name']}",
-            [each["ip"] for each in item["status"].get("loadBalancer", {}).get("ingress", [])],
-        )
-        for item in lab.api.items("services", "--all-namespaces")
-        if item["spec"].get("type") == "LoadBalancer"
-    ]
+    found = []
+    for item in lab.api.items("services", "--all-namespaces"):
+        if item["spec"].get("type") == "LoadBalancer":
+            balancer = item.get("status", {}).get("loadBalancer", {})
+            name = f"{item['metadata']['namespace']}/{item['metadata']['name']}"
+            found.append((name, [each["ip"] for each in balancer.get("ingress", [])]))
+    return found
 
 
 def owners(lab: StandardLab) -> Table:
