@@ -4,130 +4,25 @@ import json
 import os
 import re
 import signal
-import socket
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-import msgspec
 import pytest
 
 from clarion.base.limits import SPEAKER_LEASE_DURATION_SECONDS
 from clarion.edge.pulse import Lapsed, Restarted
-from clarion.lab.netns import Lab, Namespace, Switch, cable
-from clarion.lab.process import Process, start_ticks, wait_until
+from clarion.lab.netns import Lab, cable
+from clarion.lab.process import start_ticks, wait_until
 from clarion.proto.l2.messages import Configure, Notice, NoticeCode
 
-from .l2_speaker_main import State
+from .l2_bed import OLD, OLD6, Bed
 
 pytestmark = pytest.mark.lab
 
-MAIN = Path(__file__).with_name("l2_speaker_main.py")
 VIP, VIP6 = "203.0.113.10", "2001:db8::10"
 BOTH: Mapping[str, Sequence[str] | None] = {VIP: None, VIP6: None}
-OLD, OLD6 = "203.0.113.50", "2001:db8::50"
-SOCKET_BYTES = 1 << 20
-
-
-class Speaker:
-    """The program under test: a process in a namespace, and its control socket."""
-
-    def __init__(self, host: Namespace, name: str) -> None:
-        self.path = host.lab.run_dir / f"{name}.ctl"
-        self.path.unlink(missing_ok=True)
-        self.process: Process = host.popen(
-            [sys.executable, str(MAIN), str(self.path)], log=f"{name}.log"
-        )
-        wait_until(self.path.exists, 20, "the program under test", seen=self.process.tail)
-
-    def tell(self, **fields: object) -> State:
-        """Give a `Command` with these fields."""
-        command = msgspec.json.encode(fields)
-        with socket.socket(socket.AF_UNIX) as sock:
-            sock.settimeout(20)
-            sock.connect(str(self.path))
-            sock.sendall(command + b"\n")
-            data = b""
-            while not data.endswith(b"\n"):
-                part = sock.recv(SOCKET_BYTES)
-                assert part, f"the program ended: {self.process.tail()}"
-                data += part
-        return msgspec.json.decode(data, type=State)
-
-    def table(self, table: Mapping[str, Sequence[str] | None]) -> State:
-        return self.tell(table=table)
-
-    @property
-    def pulse(self) -> int:
-        pid = wait_until(lambda: self.tell().pulse, 10, "a pulse process")
-        assert pid is not None
-        return pid
-
-
-class Bed:
-    """A node with two segments, a client on both, and another owner on the first."""
-
-    def __init__(self, lab: Lab) -> None:
-        self.lab = lab
-        self.node, self.client, self.old = (
-            lab.namespace(name) for name in ("l2node", "l2client", "l2old")
-        )
-        self.first: Switch = lab.switch("l2sw0")
-        self.second: Switch = lab.switch("l2sw1")
-        for number, switch in enumerate((self.first, self.second)):
-            switch.attach(self.node, f"eth{number}")
-            # The VIPs are in the subnet of the first segment alone.
-            subnets = (
-                ["203.0.113.254/24", "2001:db8::fe/64"]
-                if number == 0
-                else ["192.0.2.254/24", "2001:db8:1::fe/64"]
-            )
-            switch.attach(self.client, f"eth{number}", subnets)
-        self.first.attach(self.old, "eth0", [f"{OLD}/24", f"{OLD6}/64"])
-        self.speaker = Speaker(self.node, "l2")
-        self.speakers = 1
-
-    def restart(self) -> None:
-        """A new program in place of one that a test ended."""
-        self.speakers += 1
-        self.speaker = Speaker(self.node, f"l2-{self.speakers}")
-
-    def arping(self, address: str, interface: str = "eth0", *extra: str) -> set[str]:
-        """MACs that answer for an address on the client's segment."""
-        limits = ["-c", "1", "-W", "0.3"]
-        words = ["arping", "-r", *limits, "-i", interface, *extra, address]
-        return set(self.client.run(words, check=False).stdout.split())
-
-    def ndisc(self, address: str, interface: str = "eth0", wait_ms: int = 300) -> set[str]:
-        """MACs that answer to a multicast solicitation for an address."""
-        words = ["ndisc6", "-q", "-m", "-r", "1", "-w", str(wait_ms), address, interface]
-        return set(self.client.run(words, check=False).stdout.lower().split())
-
-    def ask(self, address: str, interface: str = "eth0") -> set[str]:
-        return (self.ndisc if ":" in address else self.arping)(address, interface)
-
-    def answers(self, address: str, mac: str, interface: str = "eth0") -> None:
-        """Wait until exactly this station answers."""
-        wait_until(
-            lambda: self.ask(address, interface) == {mac}, 10, f"{address} at {mac} on {interface}"
-        )
-
-    def silent(self, address: str, interface: str = "eth0") -> None:
-        """Wait until nobody answers."""
-        wait_until(
-            lambda: not self.ask(address, interface), 10, f"nobody has {address} on {interface}"
-        )
-
-    def neighbour(self, address: str) -> tuple[str, str]:
-        """What the client's kernel holds: MAC and state."""
-        for entry in self.client.ip_json("neigh", "show", address, "dev", "eth0"):
-            return entry.get("lladdr", ""), entry["state"][0]
-        return "", ""
-
-    def groups(self, interface: str) -> set[str]:
-        text = self.node.run(["ip", "-6", "maddr", "show", "dev", interface]).stdout
-        return set(re.findall(r"inet6 (\S+)", text))
 
 
 @pytest.fixture(scope="module")

@@ -74,10 +74,10 @@ L2_REFRESH_GRID_SECONDS = 0.05
 L2_FRAMES_PER_SECOND = 5000.0
 L2_FRAMES_AT_ONCE = 500
 L2_PACE_SECONDS = 0.01
-# Frames read from one socket before the others have their turn, and the queue that the kernel keeps.
+# Frames read from one socket before the others have their turn, and the kernel's queue for it.
 L2_RECEIVE_BATCH_FRAMES = 64
 L2_RECEIVE_QUEUE_BYTES = 1 << 20
-# A Linux socket can join a few hundred groups (net.core.optmem_max); each interface may use so many.
+# A Linux socket can join a few hundred groups (net.core.optmem_max); sockets per interface.
 L2_GROUP_SOCKETS_MAX = 64
 L2_EXCLUDE_PATTERNS_MAX = 256
 
