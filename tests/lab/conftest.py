@@ -8,7 +8,7 @@ import pytest
 from clarion.lab.netns import Lab, Namespace, Switch, sweep
 from clarion.lab.routers import ROUTERS, Router, RouterConfig
 
-TEST_PREFIX = "t"
+TEST_PREFIX = "pytest-"
 WITHOUT_ROOT = "needs root: network namespaces, raw sockets and FRR's own user"
 
 

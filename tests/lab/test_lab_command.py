@@ -14,6 +14,8 @@ from clarion.lab.netns import NETNS_DIR, default_base
 from clarion.lab.process import wait_until
 from clarion.lab.topology import StandardLab
 
+from .conftest import TEST_PREFIX
+
 pytestmark = pytest.mark.lab
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -25,7 +27,7 @@ def clarion_lab(name: str, *words: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_up_exec_status_down() -> None:
-    name = f"t{os.getpid()}c"
+    name = f"{TEST_PREFIX}{os.getpid()}c"
     try:
         assert clarion_lab(name, "up").returncode == 0
         again = clarion_lab(name, "exec", "api", "kubectl", "apply", "-f", "examples/08-l2-and-bgp")
@@ -58,7 +60,7 @@ def test_up_exec_status_down() -> None:
 
 
 def test_the_demo_verifies_everything_it_shows() -> None:
-    name = f"t{os.getpid()}d"
+    name = f"{TEST_PREFIX}{os.getpid()}d"
     done = clarion_lab(name, "demo")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Everything is verified" in done.stdout

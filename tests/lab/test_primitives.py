@@ -12,7 +12,7 @@ from clarion.lab.netns import NETNS_DIR, Lab, journal_entries, sweep
 from clarion.lab.process import LabError, Process, end_pid, start_ticks, wait_until
 from clarion.lab.routers import Neighbor, RouterConfig
 
-from .conftest import Segment
+from .conftest import TEST_PREFIX, Segment
 
 pytestmark = pytest.mark.lab
 
@@ -83,7 +83,7 @@ def test_a_silent_cut_keeps_the_carrier_and_a_cable_pull_does_not(segment: Segme
 
 
 def test_a_lab_that_crashed_is_removed_by_the_next_of_its_name(tmp_path: Path) -> None:
-    name = f"t{os.getpid()}x"
+    name = f"{TEST_PREFIX}{os.getpid()}x"
     script = (
         "import os, sys; from pathlib import Path; from clarion.lab.netns import Lab\n"
         f"lab = Lab({name!r}, Path({str(tmp_path)!r}))\n"

@@ -236,6 +236,8 @@ class Demo:
         """Stop the owner's speaker, then kill the next owner; timed by arping at the client."""
         address = next(ip for ip in self._addresses()[case.services[0]] if ":" not in ip)
         first = _eventually(lambda: _single(self.lab, address))
+        if not first:
+            raise LabError(f"{address} has no single owner that could be lost")
         self._lose_owner(address, "speaker stopped", self.lab.nodes[first].stop_speaker)
         second = _single(self.lab, address)
         self._lose_owner(address, "node killed", lambda: self.lab.power_off(second))

@@ -357,10 +357,14 @@ class Lab:
         self.namespaces.clear()
         remove_stale(self.run_dir)
         shutil.rmtree(self.run_dir, ignore_errors=True)
-        self.leave()
+        self._release()
 
     def leave(self) -> None:
         """Let go of the run folder without removing anything (`lab up` ends, the lab stays)."""
+        self.record("kept")
+        self._release()
+
+    def _release(self) -> None:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
@@ -420,12 +424,13 @@ def _end_inside(full_name: str) -> None:
 
 
 def sweep(base: Path | None = None, *, prefix: str = "") -> list[str]:
-    """Remove the labs named `prefix...` whose owner is gone; gives their names."""
+    """Remove the labs named `prefix...` whose owner crashed; gives their names."""
     folder = base if base is not None else default_base()
     removed = []
     for run_dir in sorted(folder.glob(f"{prefix}*")) if folder.is_dir() else []:
-        owner = next((e for e in journal_entries(run_dir) if e["kind"] == "owner"), None)
-        if owner is None or start_ticks(owner["pid"]) == owner["ticks"]:
+        entries = {entry["kind"]: entry for entry in journal_entries(run_dir)}
+        owner = entries.get("owner")
+        if owner is None or "kept" in entries or start_ticks(owner["pid"]) == owner["ticks"]:
             continue
         try:
             lab = Lab(run_dir.name, base)
