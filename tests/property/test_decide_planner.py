@@ -18,7 +18,7 @@ from clarion.testing import builders as b
 
 SETTINGS = settings(
     derandomize=True,
-    max_examples=300,
+    max_examples=500,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
@@ -36,7 +36,7 @@ SERVICES = st.builds(
     b.service,
     st.sampled_from([*NAMES, "other/a", "other/b"]),
     ports=st.lists(one_of(80, 443, "udp/53"), min_size=1, max_size=2, unique=True),
-    families=one_of((4,), (6,), (4, 6), (6, 4)),
+    families=one_of((4,), (4,), (4,), (6,), (4, 6), (6, 4)),
     policy=one_of(None, "SingleStack", "PreferDualStack", "PreferDualStack", "RequireDualStack"),
     local=one_of(False, False, True),
     pool=one_of("", "", "", "p1", "p2", "nowhere"),
@@ -127,14 +127,18 @@ WORLD: tuple[KubeObject, ...] = (
     b.peer("r2", "198.51.100.2"),
     *(b.node(name, "zone=east" if name == "n1" else "") for name in NODES),
     *(b.endpoints(name, *NODES) for name in NAMES),
-    *(b.service(name, created=index) for index, name in enumerate(NAMES[:3])),
+    *(b.service(name, created=index) for index, name in enumerate(NAMES)),
+    b.service("other/c", share="k", created=9),
 )
 """Where events begin: everything works, and there are fewer addresses than services may want."""
 
 KINDS = (Service, EndpointSlice, IPAddressPool, L2Advertisement, BGPAdvertisement, BGPPeer, Node)
-REMOVALS = st.tuples(
-    st.sampled_from(KINDS),
-    st.sampled_from(["a", "b", "p1", "p2", "l1", "b1", "r1", "n1", "a-1", "b-1"]),
+REMOVALS = st.one_of(
+    st.tuples(st.just(Service), st.sampled_from(NAMES)),
+    st.tuples(
+        st.sampled_from(KINDS),
+        st.sampled_from(["a", "b", "p1", "p2", "l1", "b1", "r1", "n1", "a-1", "b-1"]),
+    ),
 )
 SPEAKERS = st.one_of(st.none(), st.lists(st.sampled_from(NODES), unique=True).map(tuple))
 STEPS = st.one_of(OBJECTS, OBJECTS, OBJECTS, REMOVALS, st.just("refresh"))
