@@ -1,4 +1,4 @@
-"""Pages that are made from the sources equal what the sources say; UPDATE_GOLDEN=1 rewrites them."""
+"""Pages made from the sources equal what the sources say; UPDATE_GOLDEN=1 rewrites them."""
 
 import ast
 import os
@@ -13,7 +13,6 @@ LAYERS = (
     "proto",
     "edge",
     "apiserver",
-    "web",
     "lab",
     "daemons",
     "cli",
@@ -31,7 +30,7 @@ def modules_page() -> str:
     lines = [
         "# Modules",
         "",
-        "Made from the first line of each module; `docs/architecture.md` says how they work together.",
+        "Made from the first line of each module; `architecture.md` says how they work together.",
     ]
     for layer in LAYERS:
         folder = PACKAGE / layer
