@@ -340,9 +340,16 @@ def bfd_profile(name: str = "bfd", **spec: Any) -> BFDProfile:
     return BFDProfile(metadata=meta(name, CONFIG_NAMESPACE), spec=BFDProfileSpec(**spec))
 
 
-def community(name: str = "aliases", *, created: int | None = None, **aliases: str) -> Community:
+def community(
+    name: str = "aliases",
+    aliases: Mapping[str, str] | None = None,
+    *,
+    created: int | None = None,
+    **more: str,
+) -> Community:
     """A Community object; `no_transit="65000:1"` defines alias `no_transit`."""
-    entries = tuple(CommunityAlias(name=key, value=value) for key, value in aliases.items())
+    named = {**(aliases or {}), **more}
+    entries = tuple(CommunityAlias(name=key, value=value) for key, value in named.items())
     return Community(
         metadata=meta(name, CONFIG_NAMESPACE, created=created),
         spec=CommunitySpec(communities=entries),
