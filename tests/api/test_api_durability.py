@@ -161,7 +161,7 @@ def test_second_server_on_the_same_data_is_refused(tmp_path: Path) -> None:
     with ApiProcess(tmp_path) as server:
         other = ApiProcess(tmp_path)
         other.kubeconfig = tmp_path / "other"
-        with pytest.raises(AssertionError, match="in use by another clarion process"):
+        with pytest.raises(RuntimeError, match="in use by another clarion process"):
             other.start()
         assert server.pid
 

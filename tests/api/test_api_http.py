@@ -249,6 +249,7 @@ def test_concurrent_writers_conflict_and_lose_nothing(api: ApiProcess) -> None:
         ("PUT", MAPS, b"{}", "application/json", 405, "MethodNotAllowed"),
         ("POST", MAPS, b" " * (4 << 20), "application/json", 413, "RequestEntityTooLarge"),
         ("PATCH", MAPS + "/x", b"{}", "application/json", 415, "UnsupportedMediaType"),
+        ("POST", MAPS, b'{"a":' * 3000 + b"1" + b"}" * 3000, "application/json", 400, "BadRequest"),
         ("GET", MAPS + "?labelSelector=a%20b", b"", "", 400, "BadRequest"),
         ("GET", MAPS + "?fieldSelector=data.x%3D1", b"", "", 400, "BadRequest"),
         ("GET", MAPS + "?continue=xyz", b"", "", 400, "BadRequest"),
@@ -286,6 +287,20 @@ def test_only_unreadable_media_is_not_acceptable(api: ApiProcess) -> None:
             ):
                 async with client.get(MAPS, headers={"Accept": accept}) as answer:
                     assert answer.status == code
+
+    asyncio.run(scenario())
+
+
+def test_warnings_stay_in_their_header(api: ApiProcess) -> None:
+    async def scenario() -> None:
+        body = {"metadata": {"generateName": "w-"}, 'a"b\r\nX-Evil: 1\u00e9': 1}
+        async with (
+            session(api) as client,
+            client.post(f"{MAPS}?dryRun=All", json=body) as answer,
+        ):
+            assert answer.status == 201
+            assert "X-Evil" not in answer.headers
+            assert answer.headers["Warning"].startswith('299 - "unknown field')
 
     asyncio.run(scenario())
 

@@ -153,11 +153,10 @@ class Collector:
                 one.uid == entry.meta.uid and one.block_owner_deletion
                 for one in dependent.meta.owner_references
             )
-            blocking = blocking or blocks
             if not dependent.meta.deletion_timestamp:
                 policy = DeleteOptions(uid=dependent.meta.uid, propagation="Foreground")
                 await self._registry.delete(self._target(key), policy)
-                blocking = blocking and self._store.get(key) is not None
+            blocking = blocking or (blocks and self._store.get(key) is not None)
         if not blocking:
             await self._drop_finalizer(entry.key, FOREGROUND)
 

@@ -420,7 +420,7 @@ _KINDS: dict[str, dict[str, Any]] = {
 }
 
 _REQUIRED = {
-    "EndpointSlice": ["addressType", "endpoints"],
+    "EndpointSlice": ["addressType"],
     "Event": ["metadata", "involvedObject"],
     "CustomResourceDefinition": ["spec"],
 }

@@ -32,6 +32,7 @@ from clarion.apiserver.status import (
 from clarion.apiserver.store import Entry, Store
 from clarion.apiserver.watching import Watching
 from clarion.apiserver.wire import decode, decode_object, encode
+from clarion.base import limits
 
 JSON_TYPE = "application/json"
 _WRITABLE = (JSON_TYPE, "application/yaml", protobuf.MEDIA_TYPE, "")
@@ -175,9 +176,8 @@ class Handlers:
         response = _answer(
             self._presenter.one(target, result.body, form), 201 if result.created else 200
         )
-        for warning in result.warnings:
-            quoted = warning.replace("\\", "\\\\").replace('"', '\\"')
-            response.headers.add("Warning", f'299 - "{quoted}"')
+        for warning in result.warnings[: limits.API_WARNINGS]:
+            response.headers.add("Warning", f'299 - "{_quoted(warning)}"')
         return response
 
     async def _delete(self, request: web.Request, target: Target) -> web.Response:
@@ -236,6 +236,12 @@ async def read_body(request: web.Request) -> Json:
 async def _read_options(request: web.Request) -> Json:
     """The DeleteOptions in a request; empty if there are none."""
     return await read_body(request) if await request.read() else {}
+
+
+def _quoted(text: str) -> str:
+    """Text for a header: what a client named must not break out of it."""
+    plain = "".join(char if char.isascii() and char.isprintable() else "?" for char in text)
+    return plain[: limits.API_WARNING_CHARS].replace("\\", "\\\\").replace('"', '\\"')
 
 
 def _answer(body: bytes | Iterable[bytes], status: int = 200) -> web.Response:

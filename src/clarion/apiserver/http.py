@@ -84,6 +84,7 @@ class ApiServer:
         self.handlers = Handlers(self.store, self.registry, watching, presenter)
         self._collector = Collector(self.store, self.registry)
         self._upkeep = Upkeep(self.store, self.registry, clock)
+        self._broken = ""
 
     async def run(self, _app: web.Application) -> AsyncIterator[None]:
         """Open the store and keep the background work going while the application runs."""
@@ -96,11 +97,20 @@ class ApiServer:
             asyncio.create_task(self._collector.run(), name="collector"),
             asyncio.create_task(self._upkeep.run(self.settings.compact_seconds), name="upkeep"),
         ]
+        for task in tasks:
+            task.add_done_callback(self._ended)
         yield
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self.store.close()
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """Background work never ends by itself; if it does, /readyz tells."""
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            _log.error("%s failed", task.get_name(), exc_info=error)
+            self._broken = task.get_name()
 
     async def end_watches(self, _app: web.Application) -> None:
         """Let watchers go, so that shutting down need not wait for them."""
@@ -110,8 +120,9 @@ class ApiServer:
 
     async def health(self, request: web.Request) -> web.Response:
         """Whether the store takes writes."""
-        if request.path != "/livez" and not self.store.healthy:
-            return web.Response(status=500, text="store: failed\n")
+        broken = self._broken if self.store.healthy else "store"
+        if request.path != "/livez" and broken:
+            return web.Response(status=500, text=f"{broken}: failed\n")
         return web.Response(text="ok")
 
     async def resource(self, request: web.Request) -> web.StreamResponse:
@@ -213,6 +224,8 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
         refusal = method_not_allowed(request.method)
     except web.HTTPException as error:
         refusal = bad_request(error.reason)
+    except RecursionError:
+        refusal = bad_request("the body of the request is nested too deeply")
     except ConnectionError:
         raise
     except Exception as error:  # noqa: BLE001 - one bad request must not end the others

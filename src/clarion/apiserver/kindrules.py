@@ -1,7 +1,6 @@
 """What single kinds demand beyond their schema, on the way into the store."""
 
 import base64
-import binascii
 from typing import Any
 
 from clarion.apiserver import services
@@ -35,6 +34,7 @@ class KindRules:
         """Complete `new` in place; give back faults and warnings."""
         match resource.plural:
             case "services":
+                new.setdefault("status", {}).setdefault("loadBalancer", {})
                 return services.prepare(self._allocations, key, new, old), []
             case "namespaces":
                 if old is None:
@@ -113,7 +113,7 @@ def _prepare_secret(new: Json, old: Json | None) -> list[Cause]:
 def _is_base64(text: str) -> bool:
     try:
         base64.b64decode(text, validate=True)
-    except binascii.Error:
+    except ValueError:
         return False
     return True
 

@@ -18,7 +18,6 @@ from clarion.apiserver.status import (
     ApiError,
     Cause,
     Json,
-    admission_denied,
     already_exists,
     bad_request,
     conflict,
@@ -40,6 +39,9 @@ Propagation = Literal["Background", "Foreground", "Orphan"]
 
 SELF = "clarion-apiserver"
 """The field manager of what the API does by itself."""
+
+# Kubelets report in as they create their node; pods are only stored here, by whoever knows them.
+_CREATED_WITH_STATUS = ("nodes", "pods")
 
 FOREGROUND = "foregroundDeletion"
 ORPHAN = "orphan"
@@ -145,7 +147,7 @@ class Registry:
     async def _create(self, target: Target, body: Json, options: WriteOptions) -> Result:
         resource = target.resource
         new = self._to_stored(target, body)
-        if resource.has_status and resource.plural != "pods":
+        if resource.has_status and resource.plural not in _CREATED_WITH_STATUS:
             new.pop("status", None)
         new, warnings, causes = self._check(target, new, None, options)
         meta = new["metadata"]
@@ -268,7 +270,10 @@ class Registry:
         Raises:
             ApiError: refused, or in conflict with other managers.
         """
-        applied = self._to_stored(target, configuration)
+        stored = target.resource.stored
+        applied, causes = validate.check_part(stored, self._to_stored(target, configuration))
+        if causes:
+            raise invalid(stored.kind, target.resource.name, target.name, causes)
         meta = metadata.metadata_of(applied)
         meta.pop("managedFields", None)
         meta["name"] = target.name
@@ -277,7 +282,7 @@ class Registry:
         current = self._store.latest(target.key)
         old = decode(current.body) if current is not None else None
         new = fields.apply(
-            validate.schema_of(target.resource.stored),
+            validate.schema_of(stored),
             old,
             applied,
             self._author(target, options),
@@ -387,12 +392,10 @@ class Registry:
         more, warned = self._rules.prepare(target.resource, target.key, new, old)
         warnings += warned
         causes = [*causes, *more]
+        if not causes and not target.subresource and not new["metadata"].get("deletionTimestamp"):
+            causes = self._admission.admit(target.resource, target.key, new, old)
         if causes:
             raise invalid(target.resource.kind, target.resource.name, target.name, causes)
-        if not target.subresource and not new["metadata"].get("deletionTimestamp"):
-            problems = self._admission.admit(target.resource, target.key, new, old)
-            if problems:
-                raise admission_denied(target.resource.name, target.name, problems)
         metadata.tidy(new["metadata"])
 
     def _stage(

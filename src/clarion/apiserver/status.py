@@ -108,17 +108,6 @@ def forbidden(
     )
 
 
-def admission_denied(resource: ResourceName, name: str, causes: Sequence[Cause]) -> ApiError:
-    """422: the configuration rules of Clarion refuse the object; every problem is a cause."""
-    text = "; ".join(str(cause) for cause in causes)
-    return ApiError(
-        422,
-        "Invalid",
-        f"admission denied the request: {text}",
-        _details(resource, name, causes),
-    )
-
-
 def not_found(resource: ResourceName, name: str) -> ApiError:
     """404: no such object."""
     return ApiError(404, "NotFound", f'{resource} "{name}" not found', _details(resource, name))

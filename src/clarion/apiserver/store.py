@@ -200,20 +200,22 @@ class Store:
         Raises:
             ClarionError: another process has it open, or it is not a database of ours.
         """
-        self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._lock()
         path = self._directory / "clarion.db"
         try:
+            self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._lock()
+            path.touch(mode=0o600)
             self._writer = self._connect(path)
             self._prepare()
             self._reader = self._connect(path)
             self._load()
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             raise ClarionError(
                 f"{path} cannot be opened: {error}",
                 "give another --data-dir, or restore the file from a copy",
             ) from error
         self._task = asyncio.create_task(self._commit_forever(), name="store-writer")
+        self._task.add_done_callback(self._writer_ended)
 
     async def close(self) -> None:
         """Commit what is staged and close the database."""
@@ -242,7 +244,6 @@ class Store:
 
     def _connect(self, path: Path) -> sqlite3.Connection:
         connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-        path.chmod(0o600)
         connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=FULL")
@@ -479,10 +480,21 @@ class Store:
                 except sqlite3.Error as error:
                     self._roll_back(batch, error)
                 else:
-                    self._publish(changes)
+                    # Acknowledged first: it is on the disk, whatever comes of telling others.
                     batch.set_result(None)
+                    self._publish(changes)
             if self._closing and not self._pending:
                 return
+
+    def _writer_ended(self, task: asyncio.Task[None]) -> None:
+        """A fault of ours in the writer must not leave clients waiting for ever."""
+        error = None if task.cancelled() else task.exception()
+        if error is None:
+            return
+        _log.error("the store's writer failed", exc_info=error)
+        self._failed = f"the store's writer failed and must be restarted: {error}"
+        if self._batch is not None and not self._batch.done():
+            self._batch.set_exception(internal(self._failed))
 
     def _write(self, changes: Sequence[Change]) -> None:
         """Append to the log; runs in the store's thread."""

@@ -55,20 +55,24 @@ class Upkeep:
         self._clock = clock
 
     async def run(self, compact_seconds: float) -> None:
-        """Work until cancelled: each round forgets what was history at the round before."""
-        before = self._store.revision
+        """Work until cancelled.
+
+        Each round forgets what was history at the round before. Between rounds only history beyond
+        its limit is cut, so that a flood of writes does not fill the disk.
+        """
+        before, due = self._store.revision, self._clock.monotonic() + compact_seconds
         while True:
-            await asyncio.sleep(compact_seconds)
+            await asyncio.sleep(min(compact_seconds, limits.API_UPKEEP_SECONDS))
+            bound = self._store.revision - limits.API_HISTORY_ROWS
+            full_round = self._clock.monotonic() >= due
             try:
-                await self.expire_events()
-                await self._store.compact(max(before, self._bound()))
+                if full_round:
+                    await self.expire_events()
+                await self._store.compact(max(before, bound) if full_round else bound)
             except (ApiError, sqlite3.Error) as error:
                 _log.warning("upkeep: %s", error)
-            before = self._store.revision
-
-    def _bound(self) -> int:
-        """The revision below which history would be longer than its limit."""
-        return self._store.revision - limits.API_HISTORY_ROWS
+            if full_round:
+                before, due = self._store.revision, self._clock.monotonic() + compact_seconds
 
     async def expire_events(self) -> None:
         """Delete events that nobody wrote to for their time to live."""

@@ -54,6 +54,24 @@ def check(kind: Kind, new: Json, old: Json | None) -> Findings:
     return Findings(body, unknown, [_cause(error) for error in errors])
 
 
+def check_part(kind: Kind, part: Json) -> tuple[Json, list[Cause]]:
+    """A part of an object, as server-side apply sends it: without nulls, and its faults.
+
+    What is missing is no fault: the rest of the object may have it.
+    """
+    bare = _without_nulls(part)
+    errors = structural.validate(schema_of(kind), bare)
+    return bare, [_cause(error) for error in errors if error.code != "MissingField"]
+
+
+def _without_nulls(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _without_nulls(part) for name, part in value.items() if part is not None}
+    if isinstance(value, list):
+        return [_without_nulls(part) for part in value]
+    return value
+
+
 def _cause(error: structural.FieldError) -> Cause:
     reason = _REASONS.get(error.code, "FieldValueInvalid")
     if error.code == "MissingField":

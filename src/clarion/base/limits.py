@@ -15,9 +15,7 @@ PULSE_ORPHAN_SECONDS = 3.0
 
 # A speaker that does not see its own renewals come back sees nobody's, and judges nobody.
 SPEAKER_LEASE_BLIND_SECONDS = 2.5
-assert (
-    SPEAKER_LEASE_BLIND_SECONDS + SPEAKER_LEASE_RENEW_SECONDS < SPEAKER_LEASE_DURATION_SECONDS
-)
+assert SPEAKER_LEASE_BLIND_SECONDS + SPEAKER_LEASE_RENEW_SECONDS < SPEAKER_LEASE_DURATION_SECONDS
 
 # A speaker that stops answers this long after it said so: others take over meanwhile.
 SPEAKER_HANDOVER_SECONDS = 0.3
@@ -48,6 +46,9 @@ API_COMPACT_SECONDS = 300.0
 API_COMPACT_ROWS = 1_000
 API_HISTORY_ROWS = 100_000
 API_RETRY_AFTER_SECONDS = 1
+API_UPKEEP_SECONDS = 10.0
+API_WARNINGS = 32
+API_WARNING_CHARS = 256
 
 # A body that is accepted may still be too large an object, never the other way round.
 assert API_OBJECT_BYTES < API_BODY_BYTES

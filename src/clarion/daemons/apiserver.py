@@ -73,7 +73,7 @@ async def run_apiserver(options: ApiServerOptions) -> None:
     setup_logging(options.log_level)
     clock, entropy = SystemClock(), SystemEntropy()
     host, port = parse_listen(options.listen)
-    options.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    _make_directory(options.data_dir)
     open_to_all = _is_loopback(host) and not options.secure
     secured = _Credentials() if open_to_all else _credentials(options, host, clock, entropy)
     settings = ServerSettings(
@@ -102,6 +102,15 @@ async def run_apiserver(options: ApiServerOptions) -> None:
             await stop.wait()
         finally:
             await runner.cleanup()
+
+
+def _make_directory(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise ClarionError(
+            f"{path} cannot be made: {error.strerror}", "give another --data-dir"
+        ) from None
 
 
 async def _listen(
@@ -154,7 +163,7 @@ def _credentials(
 ) -> _Credentials:
     """Token and certificates, as kept from an earlier start or made now."""
     directory = options.data_dir / "credentials"
-    directory.mkdir(exist_ok=True, mode=0o700)
+    _make_directory(directory)
     token_file = directory / "token"
     if not token_file.exists():
         _write_private(token_file, entropy.token(_TOKEN_LENGTH).encode())
