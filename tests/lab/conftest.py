@@ -12,22 +12,14 @@ TEST_PREFIX = "pytest-"
 WITHOUT_ROOT = "needs root: network namespaces, raw sockets and FRR's own user"
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
     """Without root a lab test is skipped with a reason; under CI that is a failure."""
-    if os.geteuid() == 0:
+    if item.get_closest_marker("lab") is None or os.geteuid() == 0:
         return
-    for item in items:
-        if item.get_closest_marker("lab") is None:
-            continue
-        if os.environ.get("CI"):
-            item.add_marker(pytest.mark.usefixtures("no_root_under_ci"))
-        else:
-            item.add_marker(pytest.mark.skip(reason=WITHOUT_ROOT))
-
-
-@pytest.fixture
-def no_root_under_ci() -> None:
-    pytest.fail(WITHOUT_ROOT)
+    if os.environ.get("CI"):
+        pytest.fail(WITHOUT_ROOT)
+    pytest.skip(WITHOUT_ROOT)
 
 
 @pytest.fixture(scope="session")
