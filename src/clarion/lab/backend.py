@@ -35,7 +35,8 @@ class DualStackServer(ThreadingHTTPServer):
     daemon_threads = True
 
     def server_bind(self) -> None:
-        """Open the socket to both families; names are not looked up."""
+        """Open the socket to both families, also right after a restart; names are not looked up."""
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         self.socket.bind(self.server_address)
         self.server_name, self.server_port = "lab", int(self.socket.getsockname()[1])
