@@ -12,7 +12,7 @@ import msgspec
 
 from clarion.base import limits
 from clarion.base.errors import ClarionError
-from clarion.daemons.supervisor import Child, Children
+from clarion.daemons.supervisor import Child, Children, clarion_child
 from clarion.edge.clock import SystemClock
 from clarion.edge.kubeclient import ApiError, KubeClient, PatchType
 from clarion.edge.kubeconfig import find_config
@@ -53,14 +53,14 @@ def programs(options: StandaloneOptions) -> tuple[Child, Child, Child]:
     """The children, in the order in which they start."""
     logs = ("--log-level", str(options.log_level))
     kubeconfig, data = str(options.kubeconfig), str(options.data_dir / "api")
-    api = ("apiserver", "--data-dir", data, "--listen", options.listen)
+    api = ("--data-dir", data, "--listen", options.listen)
     scope = ("--lb-class", options.lb_class, "--namespace", options.namespace)
     follow = ("--kubeconfig", kubeconfig, *scope, *logs)
-    speaker = ("speaker", "--node-name", options.node_name, "--register-node", *follow)
+    speaker = ("--node-name", options.node_name, "--register-node", *follow)
     return (
-        Child("apiserver", (*api, "--write-kubeconfig", kubeconfig, *logs)),
-        Child("controller", ("controller", *follow)),
-        Child("speaker", (*speaker, *options.speaker_flags)),
+        clarion_child("apiserver", "apiserver", *api, "--write-kubeconfig", kubeconfig, *logs),
+        clarion_child("controller", "controller", *follow),
+        clarion_child("speaker", "speaker", *speaker, *options.speaker_flags),
     )
 
 
@@ -74,19 +74,22 @@ async def run_standalone(options: StandaloneOptions) -> None:
     options.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     options.kubeconfig.unlink(missing_ok=True)
     api, *others = programs(options)
-    children = Children()
+    children = Children(_log)
     with StopSignals() as signals:
+        up = asyncio.create_task(_bring_up(options, children, others))
+        stop = asyncio.create_task(signals.wait())
         try:
             children.start(api)
-            up = asyncio.create_task(_bring_up(options, children, others))
-            stop = asyncio.create_task(signals.wait())
             await asyncio.wait([up, stop], return_when=asyncio.FIRST_COMPLETED)
             if up.done():
                 up.result()
                 await stop
-            up.cancel()
         finally:
+            _log.info("stopping")
+            up.cancel()
+            await asyncio.wait([up])
             await children.stop()
+            stop.cancel()
 
 
 async def _bring_up(
