@@ -216,3 +216,13 @@ def test_explain(kubectl: Kubectl) -> None:
 def test_may_i_and_who_am_i(kubectl: Kubectl) -> None:
     assert kubectl("auth", "can-i", "create", "services").strip() == "yes"
     assert "system:masters" in kubectl("auth", "whoami")
+
+
+def test_what_get_prints_can_be_applied(kubectl: Kubectl, namespace: str) -> None:
+    kubectl("create", "configmap", "one", "--from-literal=a=b", "-n", namespace)
+    kubectl("create", "configmap", "two", "--from-literal=c=d", "-n", namespace)
+    listed = kubectl("get", "configmaps", "-n", namespace, "-o", "yaml")
+    assert "kind: List" in listed
+    kubectl("delete", "configmap", "two", "-n", namespace)
+    told = kubectl("apply", "-f", "-", stdin=listed)
+    assert "configmap/two created" in told

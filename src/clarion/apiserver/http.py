@@ -148,6 +148,7 @@ def create_app(settings: ServerSettings, clock: Clock, entropy: Entropy) -> web.
     for path in _OPEN_PATHS:
         app.router.add_get(path, server.health)
     app.router.add_get("/version", _version)
+    app.router.add_get("/openapi/v2", _openapi_v2)
     app.router.add_get("/openapi/v3", _openapi_index)
     app.router.add_get("/openapi/v3/{path:.+}", _openapi_document)
     app.router.add_get("/api", server.resource)
@@ -159,6 +160,13 @@ def create_app(settings: ServerSettings, clock: Clock, entropy: Entropy) -> web.
 
 async def _version(_request: web.Request) -> web.Response:
     return _json(discovery.version(__version__))
+
+
+async def _openapi_v2(request: web.Request) -> web.Response:
+    if "protobuf" in request.headers.get("Accept", ""):
+        headers = {"Content-Type": openapi.V2_PROTOBUF}
+        return web.Response(body=openapi.v2_protobuf(), headers=headers)
+    return web.Response(body=openapi.v2_json(), content_type="application/json")
 
 
 async def _openapi_index(_request: web.Request) -> web.Response:

@@ -33,12 +33,45 @@ _LIST_META: Json = {
     },
 }
 
+VERSION = f"v{MAJOR}.{MINOR}.{PATCH}"
+
 _PACKAGES = {
     "": "io.k8s.api.core",
     "discovery.k8s.io": "io.k8s.api.discovery",
     "coordination.k8s.io": "io.k8s.api.coordination",
     "apiextensions.k8s.io": "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions",
 }
+
+
+V2_PROTOBUF = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
+"""As it is answered; clients ask with an `@` for the second dot, which no media type may hold."""
+
+_TITLE = "Clarion embedded API"
+
+
+def v2_json() -> bytes:
+    """The answer to /openapi/v2: a document without schemas, which are in v3 only.
+
+    kubectl asks for it before it sends the items of a List, and takes what is not described there
+    as fit to be sent: the server judges.
+    """
+    return encode({"swagger": "2.0", "info": {"title": _TITLE, "version": VERSION}, "paths": {}})
+
+
+def v2_protobuf() -> bytes:
+    """The same as kubectl asks for it: messages Document and Info of gnostic's OpenAPIv2.proto."""
+    info = _protobuf_text(1, _TITLE) + _protobuf_text(2, VERSION)
+    return _protobuf_text(1, "2.0") + _protobuf_bytes(2, info)
+
+
+def _protobuf_text(number: int, value: str) -> bytes:
+    return _protobuf_bytes(number, value.encode())
+
+
+def _protobuf_bytes(number: int, value: bytes) -> bytes:
+    """A length-delimited field; a length below 128 is one byte."""
+    assert len(value) < 128
+    return bytes((number << 3 | 2, len(value))) + value
 
 
 @cache

@@ -83,6 +83,14 @@ def filter_program(index: int, checks: Iterable[Check]) -> bytes:
     return b"".join(struct.pack("=HBBI", *instruction) for instruction in code)
 
 
+def _enlarge_queue(sock: socket.socket) -> None:
+    """Ask for a long receive queue; inside a user namespace the system's limit stays in force."""
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, L2_RECEIVE_QUEUE_BYTES)
+    except PermissionError:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, L2_RECEIVE_QUEUE_BYTES)
+
+
 class PacketSocket:
     """A non-blocking packet socket for one EtherType on one interface.
 
@@ -97,7 +105,7 @@ class PacketSocket:
         self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, 0)
         try:
             _attach(self._socket, filter_program(index, checks))
-            self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, L2_RECEIVE_QUEUE_BYTES)
+            _enlarge_queue(self._socket)
             self._bind(index, ethertype)
         except BaseException:
             self._socket.close()
