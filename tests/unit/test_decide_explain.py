@@ -1,0 +1,334 @@
+"""The use cases of the examples as plans, and every reason in an answer of `explain`."""
+# ruff: noqa: E501 - a case is one line of a table, however long
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from clarion.decide.communities import format_community
+from clarion.decide.document import document, plan_document
+from clarion.decide.explain import QUESTIONS, ReasonTree, explain
+from clarion.decide.plan import Plan
+from clarion.decide.planner import plan
+from clarion.decide.reasons import REASONS, reasons_markdown
+from clarion.decide.snapshot import Options, Snapshot
+from clarion.model.codec import load_manifests
+from clarion.model.core import Service
+from clarion.model.meta import KubeObject, ObjectKey
+from clarion.testing import builders as b
+
+ROOT = Path(__file__).resolve().parents[2]
+MANUAL = ROOT / "docs" / "reasons.md"
+ASSUME = Options(assume_cluster=True)
+
+
+def example(name: str) -> list[KubeObject]:
+    (folder,) = (ROOT / "examples").glob(f"{name}*")
+    texts = [(str(path), path.read_text()) for path in sorted(folder.glob("*.yaml"))]
+    loaded = load_manifests(texts)
+    assert loaded.problems == ()
+    return list(loaded.objects)
+
+
+def nodes(objects: list[KubeObject], **interfaces: list[str]) -> Plan:
+    cluster = [
+        b.node("node-a", {"kubernetes.io/hostname": "node-a"}),
+        b.node("node-b", {"kubernetes.io/hostname": "node-b"}),
+        b.node("node-c", {"kubernetes.io/hostname": "node-c"}),
+    ]
+    known = {name.replace("_", "-"): names for name, names in interfaces.items()} or None
+    return plan(Snapshot.from_objects([*objects, *cluster], ASSUME, interfaces=known))
+
+
+def told(made: Plan, node: str, peer: str) -> dict[str, str]:
+    """Prefix -> local preference and communities."""
+    return {
+        str(item.route.prefix): " ".join(
+            [str(item.route.local_pref), *map(format_community, item.route.communities)]
+        )
+        for item in made.nodes[node].peers[peer].routes
+    }
+
+
+def services(made: Plan) -> list[ObjectKey]:
+    return [key for key, item in made.services.items() if item.addresses]
+
+
+def test_1_basic_bgp() -> None:
+    made = nodes(example("01"))
+    assert made.problems == ()
+    addresses = [a for item in made.services.values() for a in item.addresses]
+    for node in made.nodes:
+        for peer in made.config.peers:
+            assert told(made, node, peer) == {str(a.host_prefix): "0" for a in addresses}
+    assert {a.version for a in addresses} == {4, 6}
+
+
+def test_2_advanced_bgp() -> None:
+    objects = example("02")
+    own = [obj for obj in objects if isinstance(obj, Service)]
+    assert len(own) == 4
+
+    def routes(count: int) -> dict[str, str]:
+        gone = own[count:]
+        made = nodes([obj for obj in objects if obj not in gone])
+        tables = [told(made, node, peer) for node in made.nodes for peer in made.config.peers]
+        assert all(table == tables[0] for table in tables)
+        return tables[0]
+
+    singles = {f"203.0.113.{n}/32": "100 65535:65282" for n in range(200, 204)}
+    four = routes(4)
+    assert {prefix: text for prefix, text in four.items() if prefix.endswith("/32")} == singles
+    assert [prefix for prefix in four if prefix.endswith("/30")] == ["203.0.113.200/30"]
+    assert four["203.0.113.200/30"] == "0 8000:800"
+    assert four["fc00:f853:ccd:e799::/124"] == "0 8000:800"
+    one = routes(1)
+    assert one["203.0.113.200/30"] == "0 8000:800"
+    assert sum(prefix.endswith("/32") for prefix in one) == 1
+    assert routes(0) == {}
+
+
+def test_2_without_the_annotation_nobody_gets_an_address() -> None:
+    objects = [obj for obj in example("02") if not isinstance(obj, Service)]
+    made = nodes([*objects, b.service("plain")])
+    outcome = made.services[ObjectKey("default", "plain")].outcome
+    assert outcome
+    assert [item.code for item in outcome.reasons] == ["pool-not-automatic"]
+
+
+def test_3_a_subset_of_nodes() -> None:
+    made = nodes(example("03"))
+    telling = {name for name in made.nodes for peer in made.config.peers if told(made, name, peer)}
+    assert telling == {"node-a", "node-b"}
+    for item in made.services.values():
+        assert item.bgp.refused["node-c"].code == "node-not-selected"
+
+
+def test_4_specific_peers() -> None:
+    made = nodes(example("04"))
+    (ad,) = (item for item in made.config.bgp.values() if item.peers)
+    for peer in made.config.peers:
+        assert bool(told(made, "node-a", peer)) == (peer in ad.peers)
+    assert set(ad.peers) < set(made.config.peers)
+
+
+@pytest.mark.parametrize("name", ["05", "06"])
+def test_5_and_6_l2_by_name_and_by_label(name: str) -> None:
+    made = nodes(example(name))
+    answered = [item for item in made.services.values() if item.l2.announced]
+    assert answered
+    for item in answered:
+        assert made.config.pools[item.pool].l2
+        assert item.l2.interfaces is None
+        assert len(item.l2.ranking) == 3
+
+
+def test_7_selected_interfaces() -> None:
+    objects = example("07")
+    made = nodes(objects)
+    names = {name for ad in made.config.l2.values() for name in ad.interfaces}
+    assert names
+    bare = nodes(objects, node_a=["other0"], node_b=["other0"], node_c=["other0"])
+    for item in bare.services.values():
+        if item.l2.owner and made.services[item.service].l2.interfaces:
+            assert not item.l2.announced
+            assert item.l2.reasons[0].code == "l2-owner-without-interface"
+            text = flat(explain(bare, "service", str(item.service)))
+            assert "none of the interfaces" in text
+            assert "--l2-require-interface" in text
+
+
+def test_8_both_at_once() -> None:
+    made = nodes(example("08"))
+    item = made.services[services(made)[0]]
+    assert item.l2.announced
+    assert len(item.bgp.nodes) == 3
+
+
+def test_9_community_alias() -> None:
+    made = nodes(example("09"))
+    communities = {
+        text
+        for table in (told(made, "node-a", p) for p in made.config.peers)
+        for text in table.values()
+    }
+    assert all(":" in text for text in communities)
+    assert communities
+
+
+def walk(tree: ReasonTree) -> Iterator[ReasonTree]:
+    yield tree
+    for child in tree.children:
+        yield from walk(child)
+
+
+def flat(tree: ReasonTree) -> str:
+    return "\n".join(f"{item.label} {item.remedy}" for item in walk(tree))
+
+
+N = [b.node("n1", "zone=east"), b.node("n2", "zone=west")]
+P = b.pool("p", "192.0.2.0/31")
+PREFER: dict[str, Any] = {"families": (4, 6), "policy": "PreferDualStack"}
+L2, BGP, R = b.l2_advertisement("l2"), b.bgp_advertisement("bgp"), b.peer("r")
+WEB, EP = b.service("web"), b.endpoints("web", "n1")
+
+
+def wish(**kw: Any) -> list[Any]:
+    return [P, b.service("web", **kw)]
+
+
+# Code -> objects and question that bring it into an answer.
+ANSWERS: list[tuple[str, list[Any], str]] = [
+    ("address-kept", wish(ingress=("192.0.2.1",)), "service web"),
+    ("address-assigned", [P, WEB], "service web"),
+    ("address-added", [b.pool("p", "192.0.2.0/31", "2001:db8::/127"), b.service("web", ingress=("192.0.2.0",), **PREFER)], "service web"),
+    ("request-granted", wish(ips="192.0.2.1"), "service web"),
+    ("pool-asked-for", wish(pool="p"), "service web"),
+    ("pool-reserved", [b.pool("p", priority=1), WEB], "service web"),
+    ("pool-general", [P, WEB], "service default/web"),
+    ("address-shared", wish(share="k"), "service web"),
+    ("not-load-balancer", wish(type="ClusterIP"), "service web"),
+    ("class-not-ours", wish(load_balancer_class="other"), "service web"),
+    ("no-cluster-ip", wish(cluster_ips=()), "service web"),
+    ("cluster-ips-invalid", wish(cluster_ips=("10.0.0.1", "10.0.0.2")), "service web"),
+    ("not-enough-cluster-ips", wish(policy="RequireDualStack"), "service web"),
+    ("no-pools", [WEB], "service web"),
+    ("status-unreadable", wish(ingress=("web",)), "service web"),
+    ("family-changed", wish(ingress=("2001:db8::1",)), "service web"),
+    ("address-in-no-pool", wish(ips="198.51.100.1"), "service web"),
+    ("address-in-no-pool", [P], "address 198.51.100.1"),
+    ("address-buggy", [b.pool("p", "192.0.2.0/31", avoid_buggy=True), b.service("web", ips="192.0.2.0")], "service web"),
+    ("addresses-of-two-pools", [P, b.pool("q", "2001:db8::/127"), b.service("web", ips="192.0.2.0,2001:db8::", **PREFER)], "service web"),
+    ("pool-for-other-namespaces", [b.pool("p", namespaces=["prod"]), WEB], "service web"),
+    ("pool-for-other-services", [b.pool("p", service_selectors=["a=b"]), WEB], "service web"),
+    ("pool-not-automatic", [b.pool("p", auto=False), WEB], "service web"),
+    ("pool-not-automatic", [b.pool("p", auto=False)], "pool p"),
+    ("pool-unknown", wish(pool="q"), "service web"),
+    ("pool-other-asked-for", [P, b.pool("q", "192.0.2.8/31"), b.service("web", ips="192.0.2.0", pool="q")], "service web"),
+    ("pool-without-family", wish(families=(6,)), "service web"),
+    ("pool-exhausted", [b.pool("p", "192.0.2.0/32"), b.service("a"), WEB], "service web"),
+    ("request-differs", wish(ingress=("192.0.2.1",), ips="192.0.2.0"), "service web"),
+    ("request-twice", wish(ips="192.0.2.0", load_balancer_ip="192.0.2.0"), "service web"),
+    ("request-invalid", wish(ips="web"), "service web"),
+    ("request-family", wish(ips="2001:db8::"), "service web"),
+    ("address-held", [P, b.service("a", ips="192.0.2.0"), b.service("web", ips="192.0.2.0")], "service web"),
+    ("sharing-key-differs", [P, b.service("a", share="k", ips="192.0.2.0"), b.service("web", share="z", ips="192.0.2.0")], "service web"),
+    ("sharing-backend-differs", [P, b.service("a", share="k", ips="192.0.2.0"), b.service("web", share="k", local=True, selector={"a": "b"}, ports=[81], ips="192.0.2.0")], "service web"),
+    ("sharing-port-taken", [P, b.service("a", share="k", ips="192.0.2.0"), b.service("web", share="k", ips="192.0.2.0")], "service web"),
+    ("second-family-missing", [P, b.service("web", ingress=("192.0.2.0",), **PREFER)], "service web"),
+    ("node-not-selected", [P, WEB, EP, *N, b.l2_advertisement(nodes=["zone=east"])], "service web"),
+    ("node-without-speaker", [P, WEB, EP, *N, L2, "speakers=n1"], "service web"),
+    ("node-not-ready", [P, WEB, EP, b.node("n1", ready=False), L2], "service web"),
+    ("node-network-unavailable", [P, WEB, EP, b.node("n1", network_unavailable=True), L2], "node n1"),
+    ("node-excluded", [P, WEB, EP, b.node("n1", excluded=True), L2], "node n1"),
+    ("node-without-local-endpoint", [P, b.service("web", local=True), EP, *N, L2], "service web"),
+    ("node-without-interface", [P, WEB, EP, *N, b.l2_advertisement(interfaces=["eth0"]), Options(l2_require_interface=True), "n1=eth1"], "service web"),
+    ("no-endpoints", [P, WEB, *N, L2], "service web"),
+    ("endpoints-assumed", [P, WEB, *N, L2, ASSUME], "service web"),
+    ("no-address", [WEB], "service web"),
+    ("no-common-pool", [P, WEB], "speaker"),
+    ("l2-owner", [P, WEB, EP, *N, L2], "service web"),
+    ("l2-incumbent", [P, WEB, EP, *N, L2, "192.0.2.0=n1"], "service web"),
+    ("l2-not-first", [P, WEB, EP, *N, L2], "service web"),
+    ("l2-no-advertisement", [P, WEB, EP, *N], "service web"),
+    ("l2-other-services", [P, WEB, EP, *N, b.l2_advertisement(services=["a=b"])], "service web"),
+    ("l2-sharing-with-service-selectors", [P, b.service("web", share="", labels="a=b"), EP, *N, b.l2_advertisement(services=["a=b"])], "service web"),
+    ("l2-no-candidate", [P, WEB, EP, *N, b.l2_advertisement(nodes=["zone=north"])], "service web"),
+    ("l2-owner-without-interface", [P, WEB, EP, b.node("n1"), b.l2_advertisement(interfaces=["eth0"]), "n1=eth1"], "service web"),
+    ("bgp-announced", [P, WEB, EP, *N, BGP, R], "service web"),
+    ("bgp-aggregated", [P, WEB, EP, *N, b.bgp_advertisement(length=31), R], "service web"),
+    ("bgp-no-advertisement", [P, WEB, EP, *N], "service web"),
+    ("bgp-other-services", [P, WEB, EP, *N, b.bgp_advertisement(services=["a=b"]), R], "service web"),
+    ("bgp-local-pref-conflict", [P, b.service("web", labels="a=b"), EP, *N, BGP, b.bgp_advertisement("b", services=["a=b"], local_pref=1), R], "service web"),
+    ("bgp-local-pref-highest", [b.pool("p", "192.0.2.0-192.0.2.5"), b.pool("q", "192.0.2.6-192.0.2.12"), b.service("web", ips="192.0.2.5"), b.service("b", ips="192.0.2.6"), EP, b.endpoints("b", "n1"), *N, b.bgp_advertisement("a", pools=["p"], length=30), b.bgp_advertisement("b", pools=["q"], length=30, local_pref=1), R], "peer r"),
+    ("peer-not-on-node", [P, WEB, EP, *N, BGP, b.peer("r", nodes=["zone=east"])], "service web"),
+    ("peer-not-told", [P, WEB, EP, *N, b.bgp_advertisement(peers=["q"]), b.peer("q", "198.51.100.9"), R], "service web"),
+    ("peer-not-supported", [P, WEB, EP, *N, BGP, b.peer("r", vrf="red")], "peer r"),
+    ("peer-without-family", [P, WEB, EP, *N, BGP, b.peer("r", "2001:db8::1"), Options(backend="frr")], "service web"),
+    ("no-peers", [P, WEB, EP, *N, BGP], "service web"),
+    ("address-free", [P], "address 192.0.2.1"),
+    ("peer-runs", [P, WEB, EP, *N, BGP, R], "peer r"),
+    ("node-eligible", [P, *N], "node n1"),
+    ("not-found", [P], "pool pp"),
+]  # fmt: skip
+
+
+def answer(items: list[Any], question: str) -> ReasonTree:
+    options = next((item for item in items if isinstance(item, Options)), Options())
+    objects = [item for item in items if not isinstance(item, str | Options)]
+    settings = dict(item.split("=") for item in items if isinstance(item, str))
+    speakers = [settings.pop("speakers")] if "speakers" in settings else None
+    incumbents = {key: value for key, value in settings.items() if "." in key}
+    interfaces = {key: [value] for key, value in settings.items() if "." not in key}
+    snapshot = Snapshot.from_objects(
+        objects, options, speakers=speakers, interfaces=interfaces, incumbents=incumbents
+    )
+    kind, name = question.split()
+    return explain(plan(snapshot), kind, name)
+
+
+@pytest.mark.parametrize(
+    ("code", "items", "question"),
+    [row for row in ANSWERS if row[2] != "speaker"],
+    ids=[f"{row[0]}: {row[2]}" for row in ANSWERS if row[2] != "speaker"],
+)
+def test_answer(code: str, items: list[Any], question: str) -> None:
+    tree = answer(items, question)
+    found = [item for item in walk(tree) if item.code == code]
+    assert found, flat(tree)
+    for item in found:
+        assert "{" not in item.label
+        assert item.status == REASONS[code].verdict
+        assert item.remedy or item.status != "no"
+
+
+def test_every_reason_is_given_by_some_answer() -> None:
+    assert {code for code, _, _ in ANSWERS} == set(REASONS)
+
+
+def test_the_manual_lists_every_reason() -> None:
+    if os.environ.get("UPDATE_GOLDEN"):
+        MANUAL.write_text(reasons_markdown())
+    assert MANUAL.read_text() == reasons_markdown(), "run with UPDATE_GOLDEN=1"
+
+
+@pytest.mark.parametrize("kind", list(QUESTIONS))
+def test_what_does_not_exist_is_said(kind: str) -> None:
+    tree = answer([P, WEB, L2], f"{kind} nothing")
+    assert tree.status == "no"
+    assert tree.children
+
+
+def test_problems_of_an_object_are_part_of_the_answer() -> None:
+    bad = answer([P, b.pool("q", "192.0.2.0/28")], "pool q")
+    assert bad.status == "no"
+    assert [item.code for item in walk(bad) if item.code] == ["pool-overlap"]
+    peer = answer([b.peer("r", my_asn=0)], "peer r")
+    assert [item.code for item in walk(peer) if item.code] == ["asn-missing"]
+
+
+def test_an_address_answers_for_its_services_and_names_who_shares_it() -> None:
+    items = [P, EP, *N, L2, b.service("web", share="k"), b.service("web2", share="k", ports=[81])]
+    text = flat(answer(items, "address 192.0.2.0"))
+    assert "service default/web" in text
+    assert "is also the address of default/web2" in text
+
+
+def test_a_node_says_what_it_does_not_announce_and_why() -> None:
+    text = flat(answer([P, WEB, EP, *N, L2, b.node("n2", excluded=True)], "node n2"))
+    assert "does not announce 1 services" in text
+    assert "layer 2: it is excluded" in text
+
+
+def test_documents_are_plain_and_hold_no_password() -> None:
+    objects = [P, WEB, EP, *N, L2, BGP, b.peer("r", password="hush")]
+    made = plan(Snapshot.from_objects(objects))
+    value = plan_document(made)
+    assert value["version"] == "clarion/v1"
+    assert value["services"]["default/web"]["addresses"] == ["192.0.2.0"]
+    assert "hush" not in repr(value)
+    tree = document(explain(made, "service", "web"))
+    assert tree["status"] == "yes"
