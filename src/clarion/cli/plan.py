@@ -12,6 +12,7 @@ from clarion.decide.document import plan_document
 from clarion.decide.explain import communities_text
 from clarion.decide.plan import Plan
 from clarion.decide.planner import plan as decide
+from clarion.decide.reasons import Reason
 from clarion.decide.registry import listed
 from clarion.decide.snapshot import Options
 
@@ -96,12 +97,16 @@ def _service_rows(plan: Plan) -> Iterator[tuple[str, ...]]:
             why = item.outcome.reasons[-1].text if item.outcome and item.outcome.reasons else "-"
             yield str(key), f"none: {why}", "-", "-", "-"
             continue
-        l2, bgp = item.l2, item.bgp
-        owner = l2.owner if l2.announced else f"no: {l2.reasons[0]}" if l2.reasons else "-"
-        told = listed(list(bgp.nodes)) if bgp.nodes else "-"
-        if not bgp.nodes and bgp.reasons:
-            told = f"no: {bgp.reasons[0]}"
+        owner = item.l2.owner if item.l2.announced else _why_not(item.l2.reasons)
+        told = listed(list(item.bgp.nodes)) or _why_not(item.bgp.reasons)
         yield str(key), listed(item.addresses), item.pool, owner, told
+
+
+def _why_not(reasons: tuple[Reason, ...]) -> str:
+    """Why a protocol says nothing; a dash where it was not asked to."""
+    if not reasons or reasons[0].code in ("l2-no-advertisement", "bgp-no-advertisement"):
+        return "-"
+    return f"no: {reasons[0]}"
 
 
 def _route_rows(plan: Plan) -> Iterator[tuple[str, ...]]:

@@ -110,10 +110,12 @@ def admission_problems(snapshot: Snapshot, candidate: KubeObject) -> tuple[Probl
         interfaces=snapshot.interfaces,
     )
     own = ref(candidate)
-    known = set(map(_identity, build_config(snapshot).errors))
+    # What is stored goes before what is new: of two that exclude one another, the new one is named.
+    before = build_config(snapshot)
+    known = set(map(_identity, before.errors))
     return tuple(
         problem
-        for problem in build_config(after).errors
+        for problem in build_config(after, before.config).errors
         if not problem.transient
         and (problem.object == own or own in problem.related)
         and (problem.object == own or _identity(problem) not in known)
