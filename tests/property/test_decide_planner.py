@@ -127,7 +127,10 @@ WORLD: tuple[KubeObject, ...] = (
     b.peer("r2", "198.51.100.2"),
     *(b.node(name, "zone=east" if name == "n1" else "") for name in NODES),
     *(b.endpoints(name, *NODES) for name in NAMES),
-    *(b.service(name, created=index) for index, name in enumerate(NAMES)),
+    *(
+        b.service(name, created=index, ingress=(f"192.0.2.{index}",))
+        for index, name in enumerate(NAMES)
+    ),
     b.service("other/c", share="k", created=9),
 )
 """Where events begin: everything works, and there are fewer addresses than services may want."""

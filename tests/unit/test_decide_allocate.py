@@ -288,6 +288,26 @@ def test_of_two_who_wait_the_older_is_served() -> None:
     assert addresses(planner, "new") == []
 
 
+def test_who_waits_comes_before_a_younger_newcomer() -> None:
+    planner = waiting_planner()
+    planner.put(b.service("eldest", created=0))
+    planner.refresh()
+    planner.remove(Service, ObjectKey("default", "old"))
+    planner.put(b.service("youngest", created=9))
+    planner.refresh()
+    assert addresses(planner, "eldest") == ["192.0.2.0"]
+    assert addresses(planner, "youngest") == []
+
+
+def test_a_port_that_was_given_back_can_be_shared_again() -> None:
+    ledger = ledger_of(V4)
+    for name, port in (("a", 80), ("b", 81)):
+        assert str(converge(ledger, b.service(name, share="k", ports=[port])).addresses[0])
+    ledger.release(ObjectKey("default", "a"))
+    again = converge(ledger, b.service("c", share="k", ports=[80]))
+    assert [str(address) for address in again.addresses] == ["192.0.2.0"]
+
+
 def test_a_service_that_prefers_two_families_gets_the_second_when_it_comes_free() -> None:
     planner = Planner()
     pool = b.pool("p", "192.0.2.0/32", "2001:db8::/127")

@@ -312,6 +312,28 @@ def test_a_speaker_takes_addresses_from_the_status() -> None:
     assert [r.code for r in speaker.services[WEB].reasons] == ["no-common-pool"]
 
 
+def test_edits_of_advertisements_reach_the_services() -> None:
+    planner = Planner(node="n1")
+    for obj in (*BASE, S, L2, BGP, ROUTER):
+        planner.put(obj)
+    planner.refresh()
+    planner.put(b.l2_advertisement("l2", interfaces=["eth0"]))
+    changes = planner.refresh()
+    assert planner.services[WEB].l2.interfaces == ("eth0",)
+    assert changes.services == (WEB,)
+    planner.put(b.bgp_advertisement("bgp", communities=["1:1"]))
+    (route,) = planner.refresh().routes["r"].values()
+    assert route
+    assert route.communities == (0x10001,)
+    planner.remove(type(ROUTER), ROUTER.key)
+    changes = planner.refresh()
+    assert changes.peers
+    assert "no-peers" in [item.code for item in planner.services[WEB].bgp.reasons]
+    planner.remove(type(BGP), BGP.key)
+    planner.refresh()
+    assert planner.services[WEB].bgp.reasons[0].code == "bgp-no-advertisement"
+
+
 def test_services_come_and_go_and_the_aggregate_stays_to_the_last() -> None:
     speaker = Planner(node="n1", allocate=False)
     names = ["web", "a", "c"]

@@ -175,12 +175,8 @@ class Ledger:
         if config:
             self.set_pools(config.pools)
 
-    def set_pools(self, pools: Mapping[str, Pool]) -> tuple[ObjectKey, ...]:
-        """Adopt other pools.
-
-        Returns:
-            Services that lost their addresses, because no single pool has them all any more.
-        """
+    def set_pools(self, pools: Mapping[str, Pool]) -> None:
+        """Adopt other pools; who no longer has all addresses in one of them loses them."""
         changed = [n for n in self.pools.keys() | pools.keys() if self._differs(n, pools.get(n))]
         moved = {key: self._holdings[key] for n in changed for key in self._by_pool.get(n, ())}
         for key in moved:
@@ -199,15 +195,11 @@ class Ledger:
         )
         self._starts = [(version, first) for version, first, _, _ in spans]
         self._spans = [(last, name) for _, _, last, name in spans]
-        displaced = []
         for key, holding in sorted(moved.items()):
             pool = self.owner(holding.addresses)
             if isinstance(pool, Pool):
                 self._put(key, msgspec.structs.replace(holding, pool=pool.name))
-            else:
-                displaced.append(key)
         self.epoch += bool(changed)
-        return tuple(displaced)
 
     def _differs(self, name: str, new: Pool | None) -> bool:
         old = self.pools.get(name)
