@@ -106,7 +106,7 @@ CASES: list[tuple[str, str, list[Any]]] = [
     ("ip-invalid", "spec.peerAddress", [peer(address="router.example")]),
     ("ip-invalid", "spec.sourceAddress", [peer(source_address="10.0.0.256")]),
     ("router-id-not-ipv4", "spec.routerID", [peer(router_id="2001:db8::1")]),
-    ("peer-port-range", "spec.peerPort", [peer(peer_port=16385)]),
+    ("peer-port-range", "spec.peerPort", [peer(peer_port=65536)]),
     ("duration-invalid", "spec.holdTime", [peer(hold_time="ninety")]),
     ("hold-time-range", "spec.holdTime", [peer(hold_time="2s")]),
     ("hold-time-range", "spec.holdTime", [peer(hold_time="2999ms")]),
@@ -334,3 +334,13 @@ ADMISSION: list[tuple[str, list[Any], Any, list[str]]] = [
 def test_admission(label: str, stored: list[Any], candidate: Any, expected: list[str]) -> None:
     refused = admission_problems(Snapshot.from_objects(stored), candidate)
     assert [item.code for item in refused] == expected
+
+
+@pytest.mark.parametrize(("value", "passive"), [("true", True), ("false", False), ("", False)])
+def test_a_peer_that_is_waited_for(value: str, passive: bool) -> None:
+    obj = renamed(R, annotations={"clarion.metallb.io/passive": value})
+    assert build_config(Snapshot.from_objects([obj])).config.peers["r"].passive is passive
+
+
+def test_a_port_that_nobody_wrote_is_that_of_bgp() -> None:
+    assert build_config(Snapshot.from_objects([peer(peer_port=0)])).config.peers["r"].port == 179

@@ -26,6 +26,7 @@ def peer_config(peer: Peer) -> PeerConfig:
         keepalive_time=peer.keepalive_time,
         password=peer.password,
         ebgp_multihop=peer.ebgp_multihop,
+        passive=peer.passive,
         families=tuple(family for version, family in _FAMILIES if version in peer.families),
     )
     if peer.hold_time is not None:

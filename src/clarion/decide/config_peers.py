@@ -9,10 +9,12 @@ from clarion.decide.config_build import Build, hint, ref
 from clarion.decide.problems import ObjectRef
 from clarion.decide.settings import Peer
 from clarion.decide.snapshot import BASIC_AUTH
+from clarion.model.annotations import PASSIVE
 from clarion.model.metallb import BFDProfile, BFDProfileSpec, BGPPeer, BGPPeerSpec
 
 ASN_MAX = (1 << 32) - 1
-PORT_MAX = 16384
+PORT_MAX = 65535
+BGP_PORT = 179
 HOLD_MAX = CONNECT_MAX = 65535
 
 BFD_RANGES: dict[str, tuple[str, int, int]] = {
@@ -87,7 +89,8 @@ def _peer(build: Build, obj: BGPPeer) -> Peer:
         build.report("peer-address-missing", obj, "spec.peerAddress")
     if spec.peer_address and spec.interface:
         build.report("peer-address-twice", obj, "spec.interface")
-    if not 1 <= spec.peer_port <= PORT_MAX:
+    # v1beta1 has no default for the port: there 0 is one that nobody wrote.
+    if not 0 <= spec.peer_port <= PORT_MAX:
         build.report("peer-port-range", obj, "spec.peerPort", port=spec.peer_port)
     if spec.disable_mp:
         build.report("field-deprecated", obj, "spec.disableMP", field="disableMP")
@@ -107,7 +110,8 @@ def _peer(build: Build, obj: BGPPeer) -> Peer:
         address=address,
         interface=spec.interface,
         source_address=_ip(build, obj, spec.source_address, "sourceAddress"),
-        port=spec.peer_port,
+        port=spec.peer_port or BGP_PORT,
+        passive=obj.metadata.annotations.get(PASSIVE, "") == "true",
         hold_time=hold,
         keepalive_time=keepalive,
         connect_time=_connect_time(build, obj),

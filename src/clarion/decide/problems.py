@@ -277,7 +277,7 @@ PROBLEMS: dict[str, ProblemRow] = index(
             "router ID {value} is not an IPv4 address",
             "write the router ID in the form of an IPv4 address (RFC 6286: 32 bits)",
         ),
-        _error("peer-port-range", "port {port} is not between 1 and 16384", "use a valid port"),
+        _error("peer-port-range", "port {port} is not between 1 and 65535", "use a valid port"),
         _error("duration-invalid", "{fault}", "write for example 3s or 1m30s"),
         _error(
             "hold-time-range",

@@ -98,6 +98,7 @@ class Peer(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         peer_asn: 0 when `dynamic_asn` says internal or external instead.
         address: None for an unnumbered peer, which `interface` names.
+        passive: Wait for the peer to connect.
         families: IP versions of the routes that the session carries.
         lacking: Fields that this back end cannot honour yet and without which there is no session.
     """
@@ -111,6 +112,7 @@ class Peer(msgspec.Struct, frozen=True, kw_only=True):
     interface: str = ""
     source_address: Address | None = None
     port: int = 179
+    passive: bool = False
     hold_time: float | None = None
     keepalive_time: float | None = None
     connect_time: float | None = None

@@ -13,6 +13,9 @@ LOAD_BALANCER_IPS: Final = "metallb.io/loadBalancerIPs"
 ALLOW_SHARED_IP: Final = "metallb.io/allow-shared-ip"
 IP_ALLOCATED_FROM_POOL: Final = "metallb.io/ip-allocated-from-pool"
 
+# On a BGPPeer: `true` waits for the peer to connect. MetalLB has no such field and ignores it.
+PASSIVE: Final = "clarion.metallb.io/passive"
+
 # Labels on the status objects, and on services' and slices' objects of the cluster.
 LABEL_NODE: Final = "metallb.io/node"
 LABEL_SERVICE_NAME: Final = "metallb.io/service-name"
