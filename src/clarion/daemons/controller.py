@@ -8,8 +8,6 @@ import asyncio
 from collections.abc import Iterator
 from functools import partial
 
-import msgspec
-
 from clarion.daemons.configstate import (
     COMPONENT_LABEL,
     ConfigState,
@@ -34,7 +32,7 @@ from clarion.model.annotations import IP_ALLOCATED_FROM_POOL
 from clarion.model.core import Service
 from clarion.model.kinds import Kind
 from clarion.model.meta import KubeObject, ObjectKey, ObjectMeta
-from clarion.model.metallb import IPAddressPool, IPAddressPoolStatus
+from clarion.model.metallb import IPAddressPool
 
 COMPONENT = "metallb-controller"
 
@@ -73,13 +71,13 @@ class Controller:
     async def _run(self) -> None:
         # Nothing is given before everything was read: an address in use might be given twice.
         await self._informers.wait_synced()
-        self._tick()
+        self.tick()
         self._runtime.log.info("synced", services=len(self._services), pools=len(self._pools))
         freeze_memory()
         while True:
             await self._wake.wait()
             self._wake.clear()
-            self._tick()
+            self.tick()
 
     def _on_delta(
         self, kind: Kind, key: ObjectKey, _old: KubeObject | None, new: KubeObject | None
@@ -93,7 +91,7 @@ class Controller:
             self._seen_pools.add(key.name)
         self._wake.set()
 
-    def _tick(self) -> None:
+    def tick(self) -> None:
         """Decide about what changed and hand the differences on."""
         before = self._planner.problems
         changes = self._planner.refresh()
@@ -147,7 +145,7 @@ class Controller:
         if pool is None or status is None or pool.status == status:
             self._writer.forget(("pool", name))
             return
-        patch = {"status": all_fields(status)}
+        patch = {"status": status}
         write = partial(self._runtime.client.patch, IPAddressPool, key, patch, subresource="status")
         self._writer.put(("pool", name), write)
 
@@ -202,13 +200,6 @@ def status_patch(service: Service, outcome: Outcome) -> dict[str, object] | None
             "annotations": {IP_ALLOCATED_FROM_POOL: pool},
         },
         "status": {"loadBalancer": {"ingress": [{"ip": text} for text in wanted] or None}},
-    }
-
-
-def all_fields(status: IPAddressPoolStatus) -> dict[str, int]:
-    """All numbers of a pool's status by their names: a merge would keep what a zero left out."""
-    return {
-        field.encode_name: getattr(status, field.name) for field in msgspec.structs.fields(status)
     }
 
 
