@@ -68,13 +68,13 @@ async def observe(kubeconfig: str, namespace: str) -> Observed:
         ClarionError: no API, or it refuses.
     """
     from clarion.daemons.liveness import LEASE_SELECTOR
-    from clarion.daemons.runtime import default_namespace
+    from clarion.daemons.runtime import find_namespace
     from clarion.edge.clock import SystemClock
     from clarion.edge.kubeclient import KubeClient, Selection
     from clarion.edge.kubeconfig import find_config
 
     async with KubeClient(find_config(kubeconfig or None, SystemClock())) as client:
-        inside = Selection(namespace=namespace or await default_namespace(client))
+        inside = Selection(namespace=namespace or await find_namespace(client))
         speakers = msgspec.structs.replace(inside, labels=LEASE_SELECTOR)
         return Observed(
             pools=tuple(await client.list_all(IPAddressPool, inside)),

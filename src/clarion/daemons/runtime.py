@@ -109,10 +109,21 @@ async def surroundings(
             yield runtime
 
 
-async def default_namespace(client: KubeClient, log: Log, retry: float | None = None) -> str:
+async def find_namespace(client: KubeClient) -> str:
     """`metallb-system` where it exists, so that a replacement finds its configuration.
 
-    An API that does not answer is waited for: which namespace it has cannot be guessed.
+    Raises:
+        ApiError: the API refuses the question or does not answer.
+    """
+    try:
+        await client.get(Namespace, ObjectKey("", METALLB_NAMESPACE))
+    except NotFoundError:
+        return OWN_NAMESPACE
+    return METALLB_NAMESPACE
+
+
+async def default_namespace(client: KubeClient, log: Log, retry: float | None = None) -> str:
+    """The namespace of `find_namespace`, from an API that is waited for until it answers.
 
     Args:
         client: How to reach it.
@@ -125,9 +136,7 @@ async def default_namespace(client: KubeClient, log: Log, retry: float | None = 
     backoff, entropy = Backoff(_START_POLICY), SystemEntropy()
     while True:
         try:
-            await client.get(Namespace, ObjectKey("", METALLB_NAMESPACE))
-        except NotFoundError:
-            return OWN_NAMESPACE
+            return await find_namespace(client)
         except ApiError as error:
             if not isinstance(error, UnreachableError) and error.status < 500:
                 raise
@@ -135,8 +144,6 @@ async def default_namespace(client: KubeClient, log: Log, retry: float | None = 
                 log.warn("the API does not answer; waiting for it", error=error.message)
             pause = backoff.fail(entropy.random())
             await asyncio.sleep(pause if retry is None else retry)
-        else:
-            return METALLB_NAMESPACE
 
 
 def freeze_memory() -> None:
