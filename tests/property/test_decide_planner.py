@@ -241,6 +241,7 @@ def test_events_lead_to_the_plan_of_the_final_snapshot(
         apply(planner, event)
     planner.refresh()
     assert_sound(planner)
+    assert planner._epoch == planner.ledger.epoch, "deciding did not come to rest"
     assert essence(planner.plan()) == essence(fresh(written(planner), planner))
     assert planner.refresh().outcomes == ()
 

@@ -299,6 +299,21 @@ def test_who_waits_comes_before_a_younger_newcomer() -> None:
     assert addresses(planner, "youngest") == []
 
 
+def test_a_status_that_is_not_followed_does_not_keep_the_planner_busy() -> None:
+    # What is asked for cannot be had, and the status goes on holding what may not be kept.
+    planner = Planner()
+    planner.put(b.pool("p", "192.0.2.0/31", "2001:db8::/127"))
+    planner.put(b.service("web", ips="192.0.2.0,2001:db8::", ingress=("192.0.2.0",)))
+    planner.put(b.service("other", created=1))
+    planner.refresh()
+    epoch = planner.ledger.epoch
+    planner.put(b.service("other", created=1, labels="a=b"))
+    planner.refresh()
+    assert planner.ledger.epoch == epoch
+    assert addresses(planner, "web") == []
+    assert addresses(planner, "other") == ["192.0.2.0"]
+
+
 def test_a_port_that_was_given_back_can_be_shared_again() -> None:
     ledger = ledger_of(V4)
     for name, port in (("a", 80), ("b", 81)):

@@ -85,6 +85,11 @@ class _Work:
         self.ledger.hold(self.key, holding)
         self.current = holding
 
+    def keep(self) -> None:
+        """Enter what the service may keep."""
+        if self.current:
+            self.ledger.hold(self.key, self.current)
+
 
 Settled = _Work | Outcome
 """A service that may still be given addresses, or one about which all is decided."""
@@ -123,11 +128,13 @@ def settle(ledger: Ledger, service: Service, options: Options = DEFAULTS) -> Set
         # An unreadable request neither takes what the service has nor gives it anything.
         work.reasons.append(demand.request_fault)
         work.note("Warning", "LoadBalancerFailed", demand.request_fault.text)
+        work.keep()
         _note_kept(work)
         return _outcome(work, waiting=False)
     if work.current and demand.requested and set(demand.requested) != set(work.current.addresses):
         texts = (listed(demand.requested), listed(work.current.addresses))
         work.clear(reason("request-differs", wanted=texts[0], addresses=texts[1]))
+    work.keep()
     return work
 
 
@@ -150,7 +157,11 @@ def not_ours(service: Service, options: Options) -> Reason | None:
 
 
 def _reassert(work: _Work) -> None:
-    """Find what the service has, and enter it in the ledger if it may keep it."""
+    """Find what the service has and may keep.
+
+    The ledger is left alone until all is checked: a status that is not followed must leave no
+    trace, or each look at it would count as a release and set off the next one.
+    """
     held = work.ledger.holding(work.key)
     addresses = held.addresses if held else current_addresses(work.service)
     if isinstance(addresses, Reason):
@@ -172,7 +183,7 @@ def _reassert(work: _Work) -> None:
     if wanted and wanted != granted.pool:
         work.clear(reason("pool-other-asked-for", wanted=wanted, pool=granted.pool))
         return
-    work.hold(granted)
+    work.current = granted
 
 
 def _grant(work: _Work, addresses: tuple[Address, ...]) -> Holding | Reason:

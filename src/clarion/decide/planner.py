@@ -246,7 +246,9 @@ class Planner:
             self._outcomes.pop(key, None)
         batch = self._dirty & services.keys()
         changed: dict[ObjectKey, Outcome] = {}
-        while True:
+        # Every pass but the last gives something to a service that lacks it, so the passes are few;
+        # what a bound cuts off is taken up by the next refresh.
+        for _ in range(len(batch | self._waiting) + 2):
             settled = self._settle(batch)
             if self.ledger.epoch != self._epoch:
                 self._epoch = self.ledger.epoch
@@ -258,8 +260,9 @@ class Planner:
                 if outcome != self._outcomes.get(key):
                     self._outcomes[key] = changed[key] = outcome
             if self.ledger.epoch == self._epoch:
-                return changed
+                break
             batch = set()
+        return changed
 
     def _settle(self, keys: Iterable[ObjectKey]) -> dict[ObjectKey, Settled]:
         services = sorted((self._service(key) for key in keys), key=age)
