@@ -38,6 +38,7 @@ from clarion.daemons.runtime import (
     surroundings,
 )
 from clarion.daemons.sessions import Sessions
+from clarion.daemons.statuses import NODE_LABEL as STATUS_NODE_LABEL
 from clarion.daemons.statuses import Statuses
 from clarion.daemons.writer import Writer
 from clarion.decide.planner import Changes, Planner
@@ -136,7 +137,9 @@ class Speaker:
             on_delta=self._on_lease,
         )
         l2 = informers.add(ServiceL2Status, selection=here, on_delta=self._on_status, guard=None)
-        bgp = informers.add(ServiceBGPStatus, selection=here, on_delta=self._on_status, guard=None)
+        # Each node writes about each service: those of other nodes would be most of the memory.
+        own = msgspec.structs.replace(here, labels=f"{STATUS_NODE_LABEL}={self._node}")
+        bgp = informers.add(ServiceBGPStatus, selection=own, on_delta=self._on_status, guard=None)
         self._statuses = Statuses(
             self._runtime.client,
             self._writer,
@@ -223,13 +226,6 @@ class Speaker:
             SESSIONS_ANNOTATION: encode(self._sessions.states()).decode(),
         }
 
-    def _tell_interfaces(self) -> None:
-        """Let everybody know on which interfaces this node can announce."""
-        names = [
-            item.name for item in self._pulse.interfaces if item.announces(4) or item.announces(6)
-        ]
-        self._heartbeat.annotations = {INTERFACES_ANNOTATION: ",".join(sorted(names))}
-
     # Deciding.
 
     async def _run(self) -> None:
@@ -255,7 +251,7 @@ class Speaker:
         They hand addresses over as soon as they see it. BGP does not wait for this.
         """
         await self._pulse.ready()
-        self._tell_interfaces()
+        self._introduce()
         await self._heartbeat.run()
 
     def _tick(self) -> None:

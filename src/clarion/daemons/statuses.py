@@ -56,7 +56,7 @@ class Statuses:
         namespace: Where the objects live.
         node: The node.
         l2: The ServiceL2Status objects of all nodes, as last seen.
-        bgp: The ServiceBGPStatus objects of all nodes, as last seen.
+        bgp: The ServiceBGPStatus objects of this node, as last seen.
         nodes: The Nodes: with this node's go its objects.
     """
 
@@ -95,9 +95,11 @@ class Statuses:
             self._keep_in_mind(slot, service, None if new is None else node)
             return service if node == self._node and new is not None else None
         found = None if new is None else item.status
-        if found == self._told.get(slot) or self._writer.busy_with(slot):
+        if found == self._told.get(slot):
+            if found is not None:
+                self._told[slot] = found  # one copy is enough
             return None
-        return service
+        return None if self._writer.busy_with(slot) else service
 
     def _keep_in_mind(self, slot: Slot, service: ObjectKey, node: str | None) -> None:
         """Remember whose object about a service stands under which key; None: it is gone."""

@@ -1,0 +1,417 @@
+"""10,000 services in the embedded API, from the write of a Service to the router and the client.
+
+`python benchmarks/bench_end_to_end.py [SERVICES]` as root. API, controller, one speaker, BIRD and a
+client run in network namespaces of their own; BIRD and arping are the judges. The targets are those
+of the design; a ratio below 1 is better than the target.
+"""
+
+import asyncio
+import ctypes
+import gc
+import os
+import re
+import socket
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from clarion.edge.clock import SystemClock
+from clarion.edge.kubeclient import KubeClient
+from clarion.edge.kubeconfig import find_config
+from clarion.lab.netns import Lab, Namespace
+from clarion.lab.nodes import ApiHost, Node
+from clarion.lab.observe import ARP_LINE
+from clarion.lab.routers import Bird, Neighbor, RouterConfig
+from clarion.model.core import EndpointSlice, Service
+from clarion.model.meta import KubeObject, ObjectKey
+from clarion.model.metallb import IPAddressPool
+from clarion.testing import builders
+
+SYSTEM = "metallb-system"
+TRIES = 200
+WRITERS = 32
+POLL_SECONDS = 0.0005
+CLONE_NEWNET = 0x40000000
+NODE_V4, NODE_V6, BIRD_V6 = "192.0.2.11", "2001:db8:1::b", "2001:db8:1::2"
+BIG_POOL, SMALL_POOL = "2001:db8:5::/112", "192.0.2.128/25"
+COLUMNS = "{:<58} {:>12} {:>12} {:>7}"
+
+
+class Table:
+    """What was measured beside what was aimed at."""
+
+    def __init__(self) -> None:
+        print(COLUMNS.format("what", "measured", "target", "ratio"))
+
+    def row(self, what: str, value: float, unit: str, target: float | None = None) -> None:
+        """Print one line."""
+        aim = "" if target is None else f"{target:g} {unit}"
+        ratio = "" if target is None else f"{value / target:.2f}"
+        print(COLUMNS.format(what, f"{value:.4g} {unit}", aim, ratio), flush=True)
+
+
+class Control:
+    """BIRD's control socket, kept open: a question costs a fraction of a millisecond."""
+
+    def __init__(self, path: Path) -> None:
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.connect(str(path))
+        self._answer()
+
+    def ask(self, command: str) -> str:
+        """The answer to a command."""
+        self._socket.sendall(command.encode() + b"\n")
+        return self._answer()
+
+    def _answer(self) -> str:
+        text = b""
+        # The last line of an answer begins with a code and a blank; others with a code and a minus.
+        while not re.search(rb"(?m)^\d{4} .*\n\Z", text):
+            text += self._socket.recv(1 << 16)
+        return text.decode()
+
+    def routes(self) -> int:
+        """How many IPv6 routes BIRD has from its peer."""
+        found = re.search(
+            r"(\d+) of \d+ routes", self.ask("show route protocol n0 table master6 count")
+        )
+        return int(found[1]) if found else 0
+
+    def has(self, prefix: str) -> bool:
+        """Whether BIRD has a route."""
+        return prefix in self.ask(f"show route for {prefix} table master6")
+
+    def updates(self) -> int:
+        """How many route updates BIRD has received from its peer."""
+        found = re.findall(r"Import updates:\s+(\d+)", self.ask("show protocols all n0"))
+        return sum(map(int, found))
+
+
+class Bed:
+    """The lab: one switch with API, node, router and client."""
+
+    def __init__(self, lab: Lab) -> None:
+        switch = lab.switch("sw")
+        hosts = {}
+        for name, number in (("bird", 2), ("api", 10), ("node", 11), ("client", 100)):
+            hosts[name] = lab.namespace(name)
+            addresses = [f"192.0.2.{number}/24", f"2001:db8:1::{number:x}/64"]
+            switch.attach(hosts[name], addresses=addresses)
+        neighbor = Neighbor(address=NODE_V6, remote_as=64500, passive=True)
+        config = RouterConfig(asn=64512, router_id="192.0.2.2", neighbors=(neighbor,))
+        self.bird = Bird(hosts["bird"], config)
+        self.bird.start()
+        self.client: Namespace = hosts["client"]
+        self.node = Node(hosts["node"], [], NODE_V4, NODE_V6)
+        self.api = ApiHost(hosts["api"], "192.0.2.10")
+        self.api.start_api()
+        self.api.wait_api()
+        self.control = Control(self.bird.folder / "bird.ctl")
+
+    @property
+    def programs(self) -> dict[str, int]:
+        """Process ids by program."""
+        assert self.api.api is not None
+        assert self.api.controller is not None
+        assert self.node.speaker is not None
+        speaker = self.node.speaker.pid
+        (pulse,) = Path(f"/proc/{speaker}/task/{speaker}/children").read_text().split()
+        return {
+            "speaker": speaker,
+            "pulse": int(pulse),
+            "controller": self.api.controller.pid,
+            "apiserver": self.api.api.pid,
+        }
+
+
+@contextmanager
+def inside(host: Namespace) -> Iterator[None]:
+    """This thread in a host's network, where the API can be reached."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    with (
+        Path("/proc/self/ns/net").open() as home,
+        Path(f"/run/netns/{host.full_name}").open() as there,
+    ):
+        assert libc.setns(there.fileno(), CLONE_NEWNET) == 0, os.strerror(ctypes.get_errno())
+        try:
+            yield
+        finally:
+            # The lab ends whatever runs in its networks; this process must not be there then.
+            libc.setns(home.fileno(), CLONE_NEWNET)
+
+
+# --- objects ---
+
+
+def named(number: int) -> str:
+    """The name of a service."""
+    return f"service-{number:05}"
+
+
+def endpoints_of(name: str) -> EndpointSlice:
+    """Three endpoints behind a service."""
+    return builders.endpoints(name, "node", "node", "node")
+
+
+def configuration() -> Iterator[KubeObject]:
+    """Two pools, one for each protocol, and the peer."""
+    yield builders.pool("big", BIG_POOL)
+    yield builders.pool("small", SMALL_POOL, auto=False)
+    yield builders.bgp_advertisement("big", pools=["big"])
+    yield builders.l2_advertisement("small", pools=["small"])
+    yield builders.peer("bird", BIRD_V6, peer_asn=64512)
+
+
+def plain_service(name: str, ips: str = "") -> Service:
+    """A service of one port, for which the API finds the cluster address."""
+    return builders.service(
+        name,
+        families=(6,),
+        cluster_ips=(),
+        allocate_load_balancer_node_ports=False,
+        ips=ips,
+    )
+
+
+def loaded(services: int) -> Iterator[KubeObject]:
+    """The services with their endpoints."""
+    for number in range(services):
+        yield plain_service(named(number))
+        yield endpoints_of(named(number))
+
+
+async def load(client: KubeClient, objects: Iterator[KubeObject]) -> None:
+    """Create objects, several at a time."""
+
+    async def work() -> None:
+        for obj in objects:
+            await client.create(obj)
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(WRITERS):
+            group.create_task(work())
+
+
+async def reached(condition: Callable[[], bool], what: str, seconds: float = 300) -> float:
+    """When something became true."""
+    deadline = time.perf_counter() + seconds
+    while not condition():
+        if time.perf_counter() > deadline:
+            raise RuntimeError(f"not within {seconds} s: {what}")
+        await asyncio.sleep(POLL_SECONDS)
+    return time.perf_counter()
+
+
+# --- figures of processes ---
+
+
+def memory(pid: int) -> tuple[float, float]:
+    """RSS and PSS in MB."""
+    text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    rss, pss = (re.search(rf"(?m)^{name}:\s+(\d+) kB", text) for name in ("Rss", "Pss"))
+    assert rss is not None
+    assert pss is not None
+    return int(rss[1]) / 1024, int(pss[1]) / 1024
+
+
+def cpu(pid: int) -> float:
+    """Seconds on a processor so far."""
+    return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) / 1e9
+
+
+def bytes_to_peers(node: Node) -> int:
+    """Bytes that the speaker's BGP connections have sent."""
+    text = node.namespace.run(["ss", "-tinH", "dport", "=", ":179"]).stdout
+    return sum(map(int, re.findall(r"bytes_sent:(\d+)", text)))
+
+
+def metric(node: Node, name: str) -> float:
+    """A value of the speaker's metrics."""
+    text = node.namespace.run(["curl", "-s", "http://127.0.0.1:7472/metrics"]).stdout
+    found = re.search(rf"(?m)^{name} (\S+)", text)
+    return float(found[1]) if found else 0.0
+
+
+# --- what is measured ---
+
+
+async def cold_start(bed: Bed, services: int, table: Table, what: str) -> None:
+    """From the start of the speaker's process to the last route at the peer."""
+    began = time.perf_counter()
+    bed.node.start_speaker(bed.api.kubeconfig)
+    ended = await reached(lambda: bed.control.routes() == services, f"{services} routes")
+    table.row(f"{what}: start of the speaker -> {services} routes", ended - began, "s", 3.0)
+
+
+async def route_latencies(bed: Bed, client: KubeClient) -> list[float]:
+    """Seconds from the write of a Service to its route at the peer, one at a time."""
+    found = []
+    for number in range(TRIES):
+        name, address = f"probe-{number}", f"2001:db8:5::{0xF000 + number:x}"
+        await client.create(endpoints_of(name))
+        wanted = plain_service(name, ips=address)
+        began = time.perf_counter()
+        await client.create(wanted)
+        ended = await reached(lambda address=address: bed.control.has(f"{address}/128"), name)  # type: ignore[misc]
+        found.append(ended - began)
+    return found
+
+
+class Asking:
+    """arping for one address, as fast as it goes, until somebody answers."""
+
+    def __init__(self, client: Namespace, address: str) -> None:
+        argv = ["arping", "-W", "0.001", "-C", "1", "-I", "eth0", address]
+        self.process = subprocess.Popen(
+            client.enter(argv), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
+
+    def started(self) -> bool:
+        """Whether it runs as arping already."""
+        return Path(f"/proc/{self.process.pid}/comm").read_text().strip() == "arping"
+
+    def answered_at(self) -> float:
+        """When the first answer was printed."""
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            if ARP_LINE.search(line):
+                at = time.perf_counter()
+                self.process.wait(10)
+                self.process.stdout.close()
+                return at
+        raise RuntimeError("arping ended without an answer")
+
+
+async def answer_latencies(bed: Bed, client: KubeClient) -> list[float]:
+    """Seconds from the write of a Service to the first ARP answer that a client got."""
+    found = []
+    for number in range(TRIES):
+        name, address = f"answer-{number}", f"192.0.2.{128 + number % 120}"
+        await client.create(endpoints_of(name))
+        asking = Asking(bed.client, address)
+        await reached(asking.started, "arping")
+        wanted = builders.service(name, pool="small", ips=address, cluster_ips=())
+        began = time.perf_counter()
+        await client.create(wanted)
+        found.append(await asyncio.to_thread(asking.answered_at) - began)
+        await client.delete(Service, wanted.key)
+    return found
+
+
+def show_latencies(table: Table, what: str, seconds: list[float]) -> None:
+    """Median and 99th percentile."""
+    cuts = statistics.quantiles(seconds, n=100)
+    table.row(f"{what}: p50 of {len(seconds)}", cuts[49] * 1000, "ms")
+    table.row(f"{what}: p99 of {len(seconds)}", cuts[98] * 1000, "ms", 50)
+
+
+async def irrelevant_change(bed: Bed, client: KubeClient, table: Table) -> None:
+    """A pool that nothing uses: what it costs the speaker, and what the peer hears of it."""
+    pid = bed.programs["speaker"]
+    seen = metric(bed.node, "metallb_k8s_client_updates_total")
+    await quiet(bed)
+    before = cpu(pid), bytes_to_peers(bed.node), bed.control.updates()
+    began = time.perf_counter()
+    await client.create(builders.pool("unused", "203.0.113.0/24"))
+    spent, rested, looked = cpu(pid), 0, time.perf_counter()
+    while rested < 10:  # until nothing was spent for a tenth of a second
+        await asyncio.sleep(0.01)
+        now = cpu(pid)
+        busy = now - spent > 0.001
+        rested = 0 if busy else rested + 1
+        looked = time.perf_counter() if busy else looked
+        spent = now
+    assert metric(bed.node, "metallb_k8s_client_updates_total") > seen
+    cost = (spent - before[0]) * 1000
+    table.row("unused pool created: until the speaker rests", (looked - began) * 1000, "ms", 100)
+    table.row("unused pool created: processor time of the speaker", cost, "ms", 100)
+    table.row("unused pool created: updates at the peer", bed.control.updates() - before[2], "")
+    sent = bytes_to_peers(bed.node) - before[1]
+    table.row("unused pool created: bytes to peers (19 a keepalive)", sent, "B")
+    await client.delete(IPAddressPool, ObjectKey(SYSTEM, "unused"))
+
+
+def show_memory(bed: Bed, table: Table, when: str) -> None:
+    """RSS and PSS of each program."""
+    aims = {"speaker": 150.0}
+    for name, pid in bed.programs.items():
+        rss, pss = memory(pid)
+        table.row(f"memory {when}: {name}: RSS", rss, "MB", aims.get(name))
+        table.row(f"memory {when}: {name}: PSS", pss, "MB")
+
+
+async def quiet(bed: Bed) -> None:
+    """Until the speaker has written all its statuses and rests."""
+    pid, rests = bed.programs["speaker"], 0
+    while rests < 3:
+        before = cpu(pid)
+        await asyncio.sleep(1)
+        rests = rests + 1 if cpu(pid) - before < 0.05 else 0
+
+
+async def measure(bed: Bed, services: int) -> None:
+    """Everything, on one table."""
+    table = Table()
+    async with KubeClient(find_config(str(bed.api.kubeconfig), SystemClock())) as client:
+        for obj in configuration():
+            await client.create(obj)
+        began = time.perf_counter()
+        await load(client, loaded(services))
+        wrote = time.perf_counter()
+        table.row(f"{2 * services} objects written to the API", wrote - began, "s")
+        bed.api.start_controller()
+        await addressed(client, services)
+        table.row(f"controller: {services} addresses given", time.perf_counter() - wrote, "s")
+        started = time.perf_counter()
+        await cold_start(bed, services, table, "first start")
+        await quiet(bed)
+        table.row("its status objects written", time.perf_counter() - started, "s")
+        show_memory(bed, table, "after the first start")
+        assert bed.node.stop_speaker() == 0
+        await reached(lambda: bed.control.routes() == 0, "withdrawn")
+        await cold_start(bed, services, table, "restart")
+        await quiet(bed)
+        await irrelevant_change(bed, client, table)
+        show_latencies(
+            table, "Service written -> route at BIRD", await route_latencies(bed, client)
+        )
+        answers = await answer_latencies(bed, client)
+        show_latencies(table, "Service written -> ARP answered", answers)
+        await quiet(bed)
+        show_memory(bed, table, "at the end")
+
+
+async def addressed(client: KubeClient, services: int) -> None:
+    """Until every service has its address."""
+    while True:
+        pool = await client.get(IPAddressPool, ObjectKey(SYSTEM, "big"))
+        if pool.status is not None and pool.status.assigned_ipv6 == services:
+            break
+        await asyncio.sleep(0.05)
+    found = await client.list_all(Service)
+    while not all(
+        item.status.load_balancer.ingress for item in found if item.namespace == "default"
+    ):
+        await asyncio.sleep(0.2)
+        found = await client.list_all(Service)
+
+
+def main() -> None:
+    """Build, measure, remove."""
+    if os.geteuid() != 0:
+        print("needs root: network namespaces and raw sockets")
+        return
+    services = int(sys.argv[1]) if len(sys.argv) > 1 else 10_000
+    gc.disable()
+    with Lab("bench-end") as lab:
+        bed = Bed(lab)
+        with inside(bed.api.namespace):
+            asyncio.run(measure(bed, services))
+
+
+if __name__ == "__main__":
+    main()
