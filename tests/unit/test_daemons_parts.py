@@ -12,7 +12,7 @@ from clarion.daemons.noderegistry import OwnNode, register_node
 from clarion.daemons.notices import Notices
 from clarion.daemons.runtime import default_namespace
 from clarion.daemons.translate import bgp_route, peer_config
-from clarion.decide.advertise import AdvertisedRoute
+from clarion.decide.advertise import AdvertisedRoute, BGPDecision
 from clarion.decide.config import EMPTY, build_config
 from clarion.decide.elect import L2Decision
 from clarion.decide.plan import ServicePlan
@@ -84,6 +84,16 @@ def test_an_owner_that_cannot_announce_says_why() -> None:
     assert (kind, why) == ("Warning", "announceFailed")
     assert message == reason("no-pools").text
     assert list(notices.samples()) == []
+
+
+def test_a_node_kept_silent_by_two_local_preferences_says_so() -> None:
+    events, web = Recorded(), builders.service("web")
+    why = reason("bgp-local-pref-conflict", one="a", two="b")
+    silent = ServicePlan(service=WEB, bgp=BGPDecision(refused={"me": why}))
+    Notices(events, "me").report(WEB, web, silent, ())
+    assert events.facts() == [("Warning", "announceFailed", why.text)]
+    Notices(events, "other").report(WEB, web, silent, ())
+    assert len(events.facts()) == 1
 
 
 def test_metrics_name_each_address_that_is_announced() -> None:

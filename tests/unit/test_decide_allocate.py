@@ -47,6 +47,7 @@ CASES: list[tuple[str, list[Any], list[dict[str, Any]], str]] = [
     ("pool by name", [ONE, b.pool("q", "192.0.2.8/32")], [s(pool="q")], "192.0.2.8"),
     ("unknown pool", [ONE], [s(pool="nowhere")], "-pool-unknown"),
     ("pool by name, exhausted: no other pool is tried", [ONE, b.pool("q", "192.0.2.8/32")], [s(pool="q"), s(pool="q")], "192.0.2.8 -pool-exhausted"),
+    ("pool by name lacks the family", [V4], [s(pool="p", families=(6,))], "-pool-without-family"),
     ("pool by deprecated name", [ONE, b.pool("q", "192.0.2.8/32")], [s(annotations={"metallb.universe.tf/address-pool": "q"})], "192.0.2.8"),
     ("an empty new annotation hides the old one", [ONE, b.pool("q", "192.0.2.8/32")], [s(annotations={"metallb.io/address-pool": "", "metallb.universe.tf/address-pool": "q"})], "192.0.2.0"),
     ("address asked for", [V4], [s(ips="192.0.2.1"), s()], "192.0.2.1 192.0.2.0"),
@@ -86,6 +87,8 @@ CASES: list[tuple[str, list[Any], list[dict[str, Any]], str]] = [
     ("reservation holds against a request by address", [b.pool("p", "192.0.2.0/31", namespaces=["prod"])], [s(ips="192.0.2.0")], "-pool-for-other-namespaces"),
     ("lower priority number first, 0 last", [b.pool("a", "192.0.2.0/32", priority=0), b.pool("b", "192.0.2.1/32", priority=9), b.pool("c", "192.0.2.2/32", priority=3)], [s(), s(), s()], "192.0.2.2 192.0.2.1 192.0.2.0"),
     ("namespace selectors that match nothing admit nobody", [b.pool("p", "192.0.2.0/31", namespace_selectors=["a=b"])], [s(pool="p")], "-pool-for-other-namespaces"),
+    ("a negative priority comes before a positive one", [b.pool("a", "192.0.2.0/32", priority=1), b.pool("b", "192.0.2.1/32", priority=-1)], [s(), s()], "192.0.2.1 192.0.2.0"),
+    ("reserved pools of equal priority by name", [b.pool("b", "192.0.2.0/32", priority=7), b.pool("a", "192.0.2.1/32", priority=7)], [s(), s()], "192.0.2.1 192.0.2.0"),
     ("namespace by selector", [b.namespace("default", "a=b"), b.pool("p", "192.0.2.0/31", namespace_selectors=["a=b"])], [s()], "192.0.2.0"),
     ("an empty serviceAllocation only sets the priority", [b.pool("p", "192.0.2.0/31", priority=1)], [s()], "192.0.2.0"),
     # Sharing.
@@ -98,6 +101,7 @@ CASES: list[tuple[str, list[Any], list[dict[str, Any]], str]] = [
     ("only one shares", [ONE], [s(), s(share="k", ports=[81], ips="192.0.2.0")], "192.0.2.0 -address-held"),
     ("the lower address wins, shared or free", [V4], [s(ips="192.0.2.1", share="k"), s(share="k", ports=[81])], "192.0.2.1 192.0.2.0"),
     ("joining the lower address rather than a free one", [V4], [s(share="k"), s(share="k", ports=[81])], "192.0.2.0 192.0.2.0"),
+    ("sharing across namespaces", [ONE], [s(share="k"), s(share="k", ports=[81], name="other/s1")], "192.0.2.0 192.0.2.0"),
     ("Local with equal selectors", [ONE], [s(share="k", local=True, selector={"a": "b"}), s(share="k", ports=[81], local=True, selector={"a": "b"})], "192.0.2.0 192.0.2.0"),
     ("Local with other selectors", [ONE], [s(share="k", local=True, selector={"a": "b"}), s(share="k", ports=[81], local=True, selector={"a": "c"}, ips="192.0.2.0")], "192.0.2.0 -sharing-backend-differs"),
     ("Local and Cluster", [ONE], [s(share="k", local=True, selector={"a": "b"}), s(share="k", ports=[81], ips="192.0.2.0")], "192.0.2.0 -sharing-backend-differs"),
@@ -134,7 +138,9 @@ def decided(objects: list[Any], wishes: list[dict[str, Any]]) -> list[Outcome]:
     planner = Planner()
     for obj in objects:
         planner.put(obj)
-    services = [b.service(f"s{i}", **({"created": i} | wish)) for i, wish in enumerate(wishes)]
+    services = [
+        b.service(**({"name": f"s{i}", "created": i} | wish)) for i, wish in enumerate(wishes)
+    ]
     for service in services:
         planner.put(service)
     planner.refresh()
@@ -172,6 +178,7 @@ EVENTS: list[tuple[str, list[Any], dict[str, Any], list[str]]] = [
     ("kept", [V4], s(ingress=("192.0.2.0",)), []),
     ("exhausted", [V6], s(), ["Warning AllocationFailed"]),
     ("address lost", [V4], s(ingress=("198.51.100.1",)), ["Normal ClearAssignment", "Normal IPAllocated"]),
+    ("all pools are gone", [], s(ingress=("192.0.2.0",)), ["Normal ClearAssignment", "Warning AllocationFailed"]),
     ("unreadable request", [V4], s(ips="web"), ["Warning LoadBalancerFailed"]),
     ("unreadable status", [V4], s(ingress=("web",)), ["Warning nolbIPsIPFamily", "Normal IPAllocated"]),
     ("bad cluster IPs", [V4], s(cluster_ips=("10.0.0.1", "10.0.0.2")), ["Warning noclusterIPsIPFamily"]),
@@ -312,6 +319,16 @@ def test_a_status_that_is_not_followed_does_not_keep_the_planner_busy() -> None:
     assert planner.ledger.epoch == epoch
     assert addresses(planner, "web") == []
     assert addresses(planner, "other") == ["192.0.2.0"]
+
+
+def test_a_decision_that_did_not_change_is_not_told_again() -> None:
+    planner = Planner()
+    planner.put(V4)
+    planner.put(b.service("web", ingress=("192.0.2.0",), **PREFER))
+    (outcome,) = planner.refresh().outcomes
+    assert [note.reason for note in outcome.events] == ["AdditionalAssignFailed"]
+    planner.put(b.service("web", ingress=("192.0.2.0",), labels="a=b", **PREFER))
+    assert planner.refresh().outcomes == ()
 
 
 def test_a_port_that_was_given_back_can_be_shared_again() -> None:

@@ -312,6 +312,21 @@ def test_a_speaker_takes_addresses_from_the_status() -> None:
     assert [r.code for r in speaker.services[WEB].reasons] == ["no-common-pool"]
 
 
+def test_the_peers_told_are_those_of_the_services_own_advertisements() -> None:
+    speaker = Planner(node="n1", allocate=False)
+    web2 = b.service("web2", ingress=("192.0.2.17",))
+    for obj in (
+        *(*BASE, b.pool("q", "192.0.2.16/28"), S, web2, b.endpoints("web2", "n1")),
+        *(b.peer("r"), b.peer("t", "198.51.100.2")),
+        b.bgp_advertisement("a", pools=["p"], peers=["r"], length=28),
+        b.bgp_advertisement("b", pools=["q"], peers=["t"], length=28),
+    ):
+        speaker.put(obj)
+    speaker.refresh()
+    assert speaker.peers_told(WEB) == ("r",)
+    assert speaker.peers_told(ObjectKey("default", "web2")) == ("t",)
+
+
 def test_edits_of_advertisements_reach_the_services() -> None:
     planner = Planner(node="n1")
     for obj in (*BASE, S, L2, BGP, ROUTER):

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from clarion.decide.config import admission_problems, build_config
-from clarion.decide.planner import plan
+from clarion.decide.planner import Planner, plan
 from clarion.decide.problems import PROBLEMS
 from clarion.decide.settings import LAST_PRIORITY
 from clarion.decide.snapshot import Options, SecretFacts, Snapshot
@@ -220,6 +220,21 @@ def test_the_last_good_version_of_an_object_stays_in_force() -> None:
     result = build_config(corrected, good)
     assert result.problems == ()
     assert str(result.config.pools["p"].ranges[0]) == "192.0.2.0-192.0.2.7"
+
+
+def test_a_deprecated_field_hides_no_other_problem() -> None:
+    result = build_config(Snapshot.from_objects([peer(disable_mp=True, my_asn=0)]))
+    assert {item.code for item in result.problems} == {"field-deprecated", "asn-missing"}
+
+
+def test_a_reverted_change_leaves_no_problem() -> None:
+    planner = Planner()
+    for obj in (P, L2, b.pool("p", "nonsense"), P):
+        planner.put(obj)
+        planner.refresh()
+        broken = obj.spec != P.spec and obj is not L2
+        assert any(item.severity == "error" for item in planner.problems) is broken
+    assert planner.problems == ()
 
 
 def test_hints_name_the_nearest() -> None:
