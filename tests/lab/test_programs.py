@@ -237,19 +237,33 @@ def test_a_node_that_dies_loses_its_addresses_to_another(bed: Bed) -> None:
     )
 
 
-def test_a_node_that_is_not_registered_is_told_and_waited_for(bed: Bed) -> None:
+def test_what_a_node_lacks_is_told_and_waited_for(bed: Bed) -> None:
+    """No Node object, the BGP port taken, at last no interface: the speaker lives and says so."""
     lab = bed.lab
     host = lab.lab.namespace("stranger")
     lab.switch.attach(host, addresses=["192.0.2.50/24"])
+    lab.second.attach(host, "eth1", ["198.51.100.250/25"])
+    host.popen([sys.executable, "-m", "http.server", "179", "--bind", "0.0.0.0"])
+    wait_until(lambda: ":179 " in host.run(["ss", "-ltn"]).stdout, 20, "the port is taken")
     argv = clarion("speaker", "--node-name", "stranger", "--kubeconfig", str(lab.api.kubeconfig))
     speaker = host.popen([*argv, "--namespace", SYSTEM], log="stranger.log")
     node = Node(host, [], "192.0.2.50", "")
     said = "no Node stranger in the API"
     wait_until(lambda: bed.probe(node, "readyz") == said, 20, "it says what is missing")
     assert "no Node of this name is in the API" in speaker.tail(50)
+    assert "cannot listen for BGP peers" in speaker.tail(50)
     assert speaker.alive
     bed.apply({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "stranger"}})
     wait_until(lambda: bed.probe(node, "readyz") == "ok", 20, "it is ready")
+    bed.wait_from(lab.frr, bed.vips("keep")[0], ALL)
+
+    def interfaces() -> set[str]:
+        shown = json.loads(bed.probe(node, "debug/snapshot"))
+        return {each["name"] for each in shown["interfaces"]}
+
+    assert "eth1" in interfaces()
+    host.ip("link", "del", "eth1")
+    wait_until(lambda: "eth1" not in interfaces(), 20, "it sees the interface go")
     bed.kubectl("delete", "node", "stranger")
     wait_until(lambda: bed.probe(node, "readyz") == said, 20, "it is missed again")
     assert speaker.stop() == 0
