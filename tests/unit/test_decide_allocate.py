@@ -139,7 +139,7 @@ def decided(objects: list[Any], wishes: list[dict[str, Any]]) -> list[Outcome]:
     for obj in objects:
         planner.put(obj)
     services = [
-        b.service(**({"name": f"s{i}", "created": i} | wish)) for i, wish in enumerate(wishes)
+        b.service(**{"name": f"s{i}", "created": i, **wish}) for i, wish in enumerate(wishes)
     ]
     for service in services:
         planner.put(service)
@@ -329,6 +329,18 @@ def test_a_decision_that_did_not_change_is_not_told_again() -> None:
     assert [note.reason for note in outcome.events] == ["AdditionalAssignFailed"]
     planner.put(b.service("web", ingress=("192.0.2.0",), labels="a=b", **PREFER))
     assert planner.refresh().outcomes == ()
+
+
+def test_the_reason_of_who_waits_follows_what_others_take() -> None:
+    planner = Planner()
+    planner.put(b.pool("p", "192.0.2.0/32", "2001:db8::/128"))
+    planner.put(b.service("six", families=(6,), created=0))
+    planner.put(b.service("both", created=1, **REQUIRE))
+    planner.put(b.service("four", created=2))
+    planner.refresh()
+    outcome = planner.outcome(ObjectKey("default", "both"))
+    assert outcome
+    assert [item.facts["family"] for item in outcome.reasons] == [6, 4]
 
 
 def test_a_port_that_was_given_back_can_be_shared_again() -> None:

@@ -11,8 +11,10 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from clarion.base.addr import Address, AddressRange
+from clarion.base.duration import format_duration
 from clarion.base.rangeset import RangeSet
 from clarion.decide.reasons import Reason, reason
+from clarion.decide.resting import Rest, Resting
 from clarion.decide.settings import Config, Pool
 from clarion.model.meta import ObjectKey
 from clarion.model.metallb import IPAddressPoolStatus
@@ -45,13 +47,20 @@ class Holding(msgspec.Struct, frozen=True, gc=False):
 
 
 class PoolUsage(msgspec.Struct, frozen=True):
-    """How much of a pool is given out; a shared address counts once."""
+    """How much of a pool is given out, by IP version; a shared address counts once.
+
+    Attributes:
+        reserved: Addresses given only on request, in use or not.
+        resting: Addresses that nobody uses, but that are kept from other services for a while.
+    """
 
     assigned: dict[int, int]
     capacity: dict[int, int]
+    reserved: dict[int, int]
+    resting: dict[int, int]
 
     def available(self, version: int) -> int:
-        """How many addresses of an IP version are free."""
+        """How many addresses of an IP version nobody uses."""
         return self.capacity[version] - self.assigned[version]
 
     def status(self) -> IPAddressPoolStatus:
@@ -102,7 +111,7 @@ class _Use:
 
 
 class _Space:
-    """The addresses of one pool and IP version: what is free, in declared order."""
+    """The addresses of one pool and IP version: what may be given to anyone, in declared order."""
 
     def __init__(self, pool: Pool, version: int) -> None:
         self.ranges = [span for span in pool.ranges if span.version == version]
@@ -111,8 +120,20 @@ class _Space:
             for first, last in _usable(span, avoid_buggy=pool.avoid_buggy):
                 self.free.add(first, last)
         self.capacity = self.free.count
-        self.assigned = 0
+        self.reserved = RangeSet()
+        for span in pool.reserved:
+            if span.version == version:
+                self._reserve(span.first, span.last)
+        self.assigned = self.resting = 0
         self._hint = 0
+
+    def _reserve(self, first: int, last: int) -> None:
+        """Move what the pool has from `first` to `last` from the free to the reserved addresses."""
+        for start, end in self.free.spans():
+            low, high = max(start, first), min(end, last)
+            if low <= high:
+                self.reserved.add(low, high)
+        self.free.remove(first, last)
 
     def find(self, group: _Group | None, ports: frozenset[Port]) -> int | None:
         """The first address, in declared order, that is free or can be shared."""
@@ -137,10 +158,24 @@ class _Space:
         self.assigned += 1
 
     def give_back(self, value: int) -> None:
-        """An address is free again."""
-        self.free.add(value, value)
+        """An address is no longer in use."""
         self.assigned -= 1
-        self._hint = 0
+        self._open(value)
+
+    def rest(self, value: int) -> None:
+        """An address that is not in use may not be given to anyone."""
+        self.free.remove(value, value)
+        self.resting += value not in self.reserved
+
+    def wake(self, value: int) -> None:
+        """Its rest is over."""
+        self.resting -= value not in self.reserved
+        self._open(value)
+
+    def _open(self, value: int) -> None:
+        if value not in self.reserved:
+            self.free.add(value, value)
+            self._hint = 0
 
 
 def _usable(span: AddressRange, *, avoid_buggy: bool) -> Iterable[tuple[int, int]]:
@@ -157,13 +192,16 @@ class Ledger:
     """Holdings of all services, and what each pool has left.
 
     Attributes:
-        epoch: Counts what can matter to a service that waits: something was given back, a service
-            joined an address in use, pools changed.
+        epoch: Counts what can matter to a service that waits, be it only for the reason why it
+            does: something was given back, a pool was used up, a service joined an address in
+            use, pools changed.
     """
 
     def __init__(self, config: Config | None = None) -> None:
         self.pools: dict[str, Pool] = {}
         self.epoch = 0
+        self.now = 0.0
+        self._resting = Resting()
         self._spaces: dict[tuple[str, int], _Space] = {}
         self._groups: dict[tuple[str, int, str, str], _Group] = {}
         self._uses: dict[Address, _Use] = {}
@@ -181,6 +219,7 @@ class Ledger:
         moved = {key: self._holdings[key] for n in changed for key in self._by_pool.get(n, ())}
         for key in moved:
             self._drop(key)
+        rests = [rest for name in changed for rest in self._resting.take(name)]
         self.pools = dict(pools)
         self._candidates.clear()
         for name in changed:
@@ -199,13 +238,66 @@ class Ledger:
             pool = self.owner(holding.addresses)
             if isinstance(pool, Pool):
                 self._put(key, msgspec.structs.replace(holding, pool=pool.name))
+            else:
+                rests += [Rest(address, key, self.now) for address in holding.addresses]
+        self.restore(rests)
         self.epoch += bool(changed)
+        self._wake_rested()
 
     def _differs(self, name: str, new: Pool | None) -> bool:
         old = self.pools.get(name)
         if old is None or new is None:
             return old is not new
-        return (old.ranges, old.avoid_buggy) != (new.ranges, new.avoid_buggy)
+        return (old.ranges, old.avoid_buggy, old.reserved) != (
+            new.ranges,
+            new.avoid_buggy,
+            new.reserved,
+        )
+
+    # Rest.
+
+    def advance(self, now: float) -> None:
+        """Time has passed: who rested long enough may be given to anyone."""
+        self.now = max(self.now, now)
+        self._wake_rested()
+
+    def _wake_rested(self) -> None:
+        for name in self._resting.pools():
+            while rest := self._resting.first(name):
+                if rest.released + self.pools[name].hold_down > self.now:
+                    break
+                self._wake(name, rest.address)
+                self.epoch += 1
+
+    def next_deadline(self) -> float | None:
+        """When the next address has rested long enough; None if none rests."""
+        found = ((self._resting.first(name), self.pools[name]) for name in self._resting.pools())
+        return min((rest.released + pool.hold_down for rest, pool in found if rest), default=None)
+
+    def resting(self) -> tuple[Rest, ...]:
+        """Every address at rest."""
+        return self._resting.all()
+
+    def restore(self, rests: Iterable[Rest]) -> None:
+        """Lay addresses to rest that nobody uses, as far as their pools want it."""
+        for rest in sorted(rests, key=lambda rest: (rest.released, rest.address)):
+            pool = self.owner((rest.address,))
+            if isinstance(pool, Reason) or not pool.hold_down or rest.address in self._uses:
+                continue
+            if self._resting.get(rest.address):
+                continue
+            self._spaces[pool.name, rest.address.version].rest(rest.address.value)
+            surplus = self._resting.add(pool.name, rest)
+            if surplus:
+                self._wake(pool.name, surplus)
+
+    def _wake(self, pool: str, address: Address) -> bool:
+        woken = self._resting.wake(pool, address)
+        if woken:
+            self._spaces[pool, address.version].wake(address.value)
+        return woken
+
+    # Who has what.
 
     def holding(self, service: ObjectKey) -> Holding | None:
         """What the service holds."""
@@ -230,6 +322,8 @@ class Ledger:
         return PoolUsage(
             {version: space.assigned for version, space in spaces.items()},
             {version: space.capacity for version, space in spaces.items()},
+            {version: space.reserved.count for version, space in spaces.items()},
+            {version: space.resting for version, space in spaces.items()},
         )
 
     def pool_of(self, address: Address) -> Pool | None:
@@ -254,8 +348,22 @@ class Ledger:
             found = pool
         return found or reason("address-in-no-pool", address="(none)")
 
-    def find(self, pool: str, version: int, tenancy: Tenancy) -> Address | None:
-        """The first address of a pool that the service may have."""
+    def is_reserved(self, address: Address) -> bool:
+        """True if the address is given only on request."""
+        pool = self.pool_of(address)
+        return bool(pool) and address.value in self._spaces[pool.name, address.version].reserved
+
+    def rest_of(self, address: Address) -> Rest | None:
+        """How an address rests, None if it does not."""
+        return self._resting.get(address)
+
+    def find(
+        self, service: ObjectKey, pool: str, version: int, tenancy: Tenancy
+    ) -> Address | None:
+        """The address of a pool that the service had until lately, or the first it may have."""
+        for address in self._resting.own(pool, service):
+            if address.version == version and not self.is_reserved(address):
+                return address
         group = None
         if tenancy.sharing:
             group = self._groups.get((pool, version, tenancy.sharing, tenancy.backend))
@@ -265,7 +373,9 @@ class Ledger:
     def refusal(self, service: ObjectKey, address: Address, tenancy: Tenancy) -> Reason | None:
         """Why the services on an address do not let this one in; None if they do."""
         use = self._uses.get(address)
-        if use is None or (len(use.services) == 1 and service in use.services):
+        if use is None:
+            return self._rest_refusal(service, address)
+        if len(use.services) == 1 and service in use.services:
             return None
         other = str(min(key for key in use.services if key != service))
         text = str(address)
@@ -283,14 +393,24 @@ class Ledger:
                 return reason("sharing-port-taken", address=text, service=holder, port=wanted)
         return None
 
+    def _rest_refusal(self, service: ObjectKey, address: Address) -> Reason | None:
+        rest, pool = self._resting.get(address), self.pool_of(address)
+        if rest is None or pool is None or rest.service == service:
+            return None
+        facts = {"address": str(address), "service": str(rest.service)}
+        return reason("address-resting", time=format_duration(pool.hold_down), **facts)
+
     def hold(self, service: ObjectKey, holding: Holding) -> None:
         """Give the service these addresses instead of what it held; they must be allowed."""
-        if service in self._holdings:
-            if self._holdings[service] == holding:
-                return
+        old = self._holdings.get(service)
+        if old == holding:
+            return
+        if old:
             self._drop(service)
             self.epoch += 1
         self._put(service, holding)
+        if old:
+            self.restore(Rest(address, service, self.now) for address in old.addresses)
 
     def release(self, service: ObjectKey) -> Holding | None:
         """Take everything from the service; what it held."""
@@ -298,6 +418,7 @@ class Ledger:
         if holding:
             self._drop(service)
             self.epoch += 1
+            self.restore(Rest(address, service, self.now) for address in holding.addresses)
         return holding
 
     def _put(self, service: ObjectKey, holding: Holding) -> None:
@@ -308,13 +429,16 @@ class Ledger:
             use = self._uses.get(address)
             if use is None:
                 use = self._uses[address] = _Use(holding.pool, tenancy)
-                self._spaces[holding.pool, address.version].take(address.value)
+                space = self._spaces[holding.pool, address.version]
+                space.take(address.value)
+                self.epoch += not space.free
             else:
                 self.epoch += 1
             use.services[service] = tenancy.ports
             for port in tenancy.ports:
                 use.ports[port] = service
-            if tenancy.sharing:
+            # Joining a reserved address would be getting it without asking for it.
+            if tenancy.sharing and not self.is_reserved(address):
                 self._join(holding.pool, address, tenancy)
 
     def _join(self, pool: str, address: Address, tenancy: Tenancy) -> None:
@@ -334,7 +458,7 @@ class Ledger:
             ports = use.services.pop(service)
             for port in ports:
                 del use.ports[port]
-            if use.sharing:
+            if use.sharing and not self.is_reserved(address):
                 key = (holding.pool, address.version, use.sharing, use.backend)
                 group = self._groups[key]
                 for port in ports:

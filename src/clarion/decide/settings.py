@@ -25,6 +25,8 @@ class Pool(msgspec.Struct, frozen=True, kw_only=True):
         ranges: In declared order, which is the order of allocation.
         scoped: It has a serviceAllocation: reserved for the services that it fits.
         namespaces: Namespaces that may use it; None means all.
+        reserved: Addresses that are given only on request; parts outside the ranges do not count.
+        hold_down: Seconds for which a released address is kept from other services.
     """
 
     name: str
@@ -35,6 +37,8 @@ class Pool(msgspec.Struct, frozen=True, kw_only=True):
     priority: int = LAST_PRIORITY
     namespaces: frozenset[str] | None = None
     service_selectors: tuple[LabelSelector, ...] = ()
+    reserved: tuple[AddressRange, ...] = ()
+    hold_down: float = 0.0
     l2: tuple[str, ...] = ()
     bgp: tuple[str, ...] = ()
 
