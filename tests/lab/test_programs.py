@@ -18,7 +18,7 @@ from clarion.lab import observe
 from clarion.lab.nodes import Node, clarion
 from clarion.lab.process import CLOCK, wait_until
 
-from .programs_bed import ALL, SYSTEM, Bed, asked, report, running, service
+from .programs_bed import ALL, SYSTEM, Bed, asked, metallb, report, running, service
 
 pytestmark = pytest.mark.lab
 
@@ -251,10 +251,25 @@ def test_what_a_node_lacks_is_told_and_waited_for(bed: Bed) -> None:
     said = "no Node stranger in the API"
     wait_until(lambda: bed.probe(node, "readyz") == said, 20, "it says what is missing")
     assert "no Node of this name is in the API" in speaker.tail(50)
-    assert "cannot listen for BGP peers" in speaker.tail(50)
-    assert speaker.alive
-    bed.apply({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "stranger"}})
+    meta = {"name": "stranger", "labels": {"rack": "stranger"}}
+    bed.apply({"apiVersion": "v1", "kind": "Node", "metadata": meta})
     wait_until(lambda: bed.probe(node, "readyz") == "ok", 20, "it is ready")
+    assert "cannot listen" not in speaker.tail(50), "nobody is waited for yet"
+    waited = metallb(
+        "BGPPeer",
+        "waited",
+        "v1beta2",
+        myASN=64500,
+        peerASN=64599,
+        peerAddress="192.0.2.99",
+        nodeSelectors=[{"matchLabels": {"rack": "stranger"}}],
+    )
+    waited["metadata"]["annotations"] = {"clarion.metallb.io/passive": "true"}
+    with bed.applied(waited):
+        wait_until(
+            lambda: "cannot listen for BGP peers" in speaker.tail(50), 20, "the port is missed"
+        )
+    assert speaker.alive
     bed.wait_from(lab.frr, bed.vips("keep")[0], ALL)
 
     def interfaces() -> set[str]:

@@ -174,6 +174,40 @@ def test_a_new_password_resets_the_one_session_only(bed: Bed) -> None:
     up_again(bed, ipv4, counts)
 
 
+def test_a_peer_that_is_waited_for_opens_the_session(bed: Bed) -> None:
+    lab, ipv4 = bed.lab, [node.ipv4 for node in bed.lab.nodes.values()]
+    mark = ("annotate", "bgppeer/frr", "-n", SYSTEM)
+
+    def accepted() -> bool:
+        """The router dialled: the node's end of the connection is the port of BGP."""
+        return all(
+            lab.routers()["frr"].config.router_id
+            in node.namespace.run(["ss", "-Htn", "state", "established", "sport = :179"]).stdout
+            for node in lab.nodes.values()
+        )
+
+    def dial(word: str) -> None:
+        words = [f"{word}neighbor {a} passive" for a in ipv4]
+        lab.frr.vtysh("configure terminal", "router bgp 64512", *words)
+
+    assert not accepted()
+    try:
+        counts = bed.sessions()
+        bed.kubectl(*mark, "clarion.metallb.io/passive=true")
+        dial("no ")
+        for address in ipv4:
+            lab.frr.vtysh(f"clear bgp {address}")
+        counts = up_again(bed, ipv4, counts)
+        wait_until(accepted, 20, "the nodes accepted the sessions on port 179")
+        bed.wait_from(lab.frr, bed.vips("keep")[0], ALL)
+    finally:
+        dial("")
+        bed.kubectl(*mark, "clarion.metallb.io/passive-")
+        for address in ipv4:
+            lab.frr.vtysh(f"clear bgp {address}")
+    up_again(bed, ipv4, counts)
+
+
 def up_again(bed: Bed, addresses: list[str], before: dict[str, tuple[int, int]]) -> Any:
     """Wait until FRR has established each of these sessions once more; its counts then."""
 

@@ -40,7 +40,11 @@ EXCLUDED_INTERFACES = (
     help="Who speaks BGP.",
 )
 @click.option(
-    "--bgp-port", type=int, default=179, show_default=True, help="Listen for peers; 0: never."
+    "--bgp-port",
+    type=click.IntRange(1, 65535),
+    default=179,
+    show_default=True,
+    help="Listened on while some peer is passive.",
 )
 @click.option("--ignore-exclude-lb", is_flag=True, help="Let excluded nodes announce.")
 @click.option(

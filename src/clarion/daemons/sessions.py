@@ -17,10 +17,18 @@ STOP_COMMUNICATION = "speaker stops"
 
 
 class Sessions:
-    """Peers and what they are told."""
+    """Peers and what they are told.
+
+    Args:
+        runtime: The surroundings.
+        node: Name of this node.
+        port: Where peers may connect to. It is listened on only while some peer is waited for: on
+            many nodes the port of BGP belongs to another speaker.
+        on_change: Called after each change of a session.
+    """
 
     def __init__(
-        self, runtime: Runtime, node: str, port: int | None, on_change: Callable[[], None]
+        self, runtime: Runtime, node: str, port: int, on_change: Callable[[], None]
     ) -> None:
         self._log = runtime.log
         self._clock = runtime.clock
@@ -28,23 +36,21 @@ class Sessions:
             node_name=node,
             clock=runtime.clock,
             entropy=runtime.entropy,
-            port=port,
+            port=None,
             on_change=self._on_change,
         )
+        self._port = port
         self._changed = on_change
         self._peers: set[str] = set()
-        listener = self._speaker.listener_status()
-        for error in listener.errors if listener else ():
-            runtime.log.warn(
-                "cannot listen for BGP peers; sessions are only opened from here until it works",
-                error=error,
-                retry_seconds=limits.BGP_LISTEN_RETRY_SECONDS,
-            )
 
     def set_peers(self, peers: Mapping[str, Peer]) -> None:
         """Make these the peers; sessions that are not concerned go on."""
         configs = {name: peer_config(peer) for name, peer in peers.items()}
+        self._listen(wanted=any(config.passive for config in configs.values()))
         effects = self._speaker.set_peers(configs)
+        for name in configs.keys() - self._peers:
+            # A peer that is told nothing still learns that this is all (RFC 4724 §2, End-of-RIB).
+            self._speaker.set_routes(name, ())
         self._log.info(
             "peers in force",
             peers=sorted(configs),
@@ -54,6 +60,17 @@ class Sessions:
         )
         self._peers = set(configs)
         self._changed()
+
+    def _listen(self, *, wanted: bool) -> None:
+        before = self._speaker.listener_status()
+        self._speaker.listen(self._port if wanted else None)
+        listener = self._speaker.listener_status()
+        for error in listener.errors if listener and not before else ():
+            self._log.warn(
+                "cannot listen for BGP peers; sessions are only opened from here until it works",
+                error=error,
+                retry_seconds=limits.BGP_LISTEN_RETRY_SECONDS,
+            )
 
     def change_routes(self, peer: str, changes: Mapping[Prefix, AdvertisedRoute | None]) -> None:
         """Tell a peer what changed; None withdraws."""

@@ -64,7 +64,7 @@ class SpeakerOptions(ProgramOptions, frozen=True, kw_only=True):
         node_name: The node on which it runs.
         register_node: Create the Node object: nobody else does with the embedded API.
         node_labels: Labels for it.
-        bgp_port: Where peers may connect to; 0: nowhere, sessions are only opened from here.
+        bgp_port: Where peers that are waited for (annotation `passive`) connect to.
         exclude_interfaces: Regular expressions of interfaces never used for layer 2.
     """
 
@@ -112,7 +112,7 @@ class Speaker:
         self._beat: asyncio.Task[None] | None = None
         self._table: dict[Address, frozenset[str] | None] = {}
         self._pulse: PulseClient
-        self._sessions = Sessions(runtime, self._node, options.bgp_port or None, self._introduce)
+        self._sessions = Sessions(runtime, self._node, options.bgp_port, self._introduce)
         self._writer = Writer(runtime.clock, runtime.entropy, runtime.log)
         labels = {COMPONENT_LABEL: "speaker", NODE_LABEL: self._node}
         meta = ObjectMeta(name=f"speaker-{self._node}", namespace=runtime.namespace, labels=labels)

@@ -466,9 +466,19 @@ class BgpSpeaker:
         self._on_change = on_change
         self._peers: dict[str, _Peer] = {}
         self._listener: _Listener | None = None
+        self.listen(port)
+
+    def listen(self, port: int | None) -> None:
+        """Let peers connect to this port from now on; None: to none. Connections there are stay."""
+        if port == (self._listener.status.port if self._listener else None):
+            return
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
         if port is not None:
             self._listener = _Listener(self._host, port, self._incoming)
             self._listener.open()
+            self._set_keys([peer.session.config for peer in self._peers.values()])
 
     def set_peers(self, peers: Mapping[str, PeerConfig]) -> dict[str, ChangeEffect]:
         """Make these the configured peers.
