@@ -58,12 +58,8 @@ def vips(lab: StandardLab, *services: str) -> dict[str, tuple[str, str]]:
     """The IPv4 and IPv6 address of each service, once all have both."""
 
     def given() -> dict[str, tuple[str, str]] | None:
-        found: dict[str, tuple[str, str]] = {}
-        for item in lab.api.items("services", "-n", "default"):
-            ingress = item.get("status", {}).get("loadBalancer", {}).get("ingress", [])
-            addresses = sorted((each["ip"] for each in ingress), key=lambda ip: ":" in ip)
-            if len(addresses) == 2:
-                found[item["metadata"]["name"]] = (addresses[0], addresses[1])
+        pairs = {name: ips for name, ips in lab.addresses().items() if len(ips) == 2}
+        found = {name: (ips[0], ips[1]) for name, ips in pairs.items()}
         return found if set(services) <= set(found) else None
 
     return wait_until(given, 20, f"services {services} have two addresses each")

@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 
 import clarion
-from clarion.lab import observe, screen, views
+from clarion.lab import observe, views
 from clarion.lab.netns import Namespace
 from clarion.lab.process import EndedError, LabError, wait_until
 from clarion.lab.screen import Row
@@ -105,15 +105,14 @@ class Demo:
     def _apply(self, case: UseCase) -> None:
         self.lab.api.kubectl("apply", "-f", str(self.examples / case.folder))
         wait_until(
-            lambda: set(case.services) <= {n for n, a in self._addresses().items() if len(a) == 2},
+            lambda: (
+                set(case.services) <= {n for n, a in self.lab.addresses().items() if len(a) == 2}
+            ),
             AGREE_SECONDS,
             f"{case.folder}: every service has two addresses",
-            seen=self._addresses,
+            seen=self.lab.addresses,
         )
         self._await_endpoints(case)
-
-    def _addresses(self) -> dict[str, list[str]]:
-        return {name.partition("/")[2]: ips for name, ips in screen.services(self.lab)}
 
     def _await_endpoints(self, case: UseCase) -> None:
         def ready() -> bool:
@@ -205,7 +204,7 @@ class Demo:
         if lab.frr.kernel_protocol:  # without root FRR has no routes in the kernel
             ways.append((lab.upstream_host, "through two routers"))
         for host, way in ways:
-            addresses = [ip for name in case.services for ip in self._addresses()[name]]
+            addresses = [ip for name in case.services for ip in self.lab.addresses()[name]]
             answers = {address: _served(host, address) for address in addresses}
             good = [text for text in answers.values() if text.startswith("served by")]
             seen = f"{len(good)} of {len(addresses)}: {good[0] if good else 'no answer'}"
@@ -234,7 +233,7 @@ class Demo:
 
     def _take_over(self, case: UseCase) -> None:
         """Stop the owner's speaker, then kill the next owner; timed by arping at the client."""
-        address = next(ip for ip in self._addresses()[case.services[0]] if ":" not in ip)
+        address = next(ip for ip in self.lab.addresses()[case.services[0]] if ":" not in ip)
         first = _eventually(lambda: _single(self.lab, address))
         if not first:
             raise LabError(f"{address} has no single owner that could be lost")

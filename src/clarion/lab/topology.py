@@ -27,6 +27,7 @@ from clarion.lab.netns import Lab, Namespace, Switch, cable
 from clarion.lab.nodes import BACKEND_PORT, SYSTEM_NAMESPACE, ApiHost, Node, raise_if_ended
 from clarion.lab.process import LabError, run, wait_until
 from clarion.lab.routers import Bird, Frr, Neighbor, Router, RouterConfig
+from clarion.model.annotations import IP_ALLOCATED_FROM_POOL
 
 NODES_ASN, FRR_ASN, UPSTREAM_ASN = 64500, 64512, 64520
 NUMBERS = {
@@ -244,6 +245,22 @@ class StandardLab:
             if next_hop in (node.ipv4, node.ipv6):
                 return node.name
         return next_hop
+
+    def addresses(self) -> dict[str, list[str]]:
+        """Addresses of the services in namespace default, IPv4 first, by the service's name.
+
+        Those of a pool that is gone are left out: they are about to be taken back.
+        """
+        items = self.api.items("services,ipaddresspools", "--all-namespaces")
+        pools = {item["metadata"]["name"] for item in items if item["kind"] == "IPAddressPool"}
+        found: dict[str, list[str]] = {}
+        for item in items:
+            meta = item["metadata"]
+            given = meta.get("annotations", {}).get(IP_ALLOCATED_FROM_POOL) in pools
+            if item["kind"] == "Service" and meta["namespace"] == "default" and given:
+                ingress = item["status"].get("loadBalancer", {}).get("ingress", [])
+                found[meta["name"]] = sorted((e["ip"] for e in ingress), key=lambda ip: ":" in ip)
+        return found
 
     def owners(self, address: str, interface: str = "eth0") -> list[str]:
         """Names of the nodes that answer for an address on a segment: eth0's or eth1's."""
