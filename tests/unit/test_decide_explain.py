@@ -6,14 +6,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
+from clarion.base.addr import parse_address
 from clarion.decide.communities import format_community
 from clarion.decide.document import document, plan_document
 from clarion.decide.explain import QUESTIONS, ReasonTree, explain
 from clarion.decide.plan import Plan
 from clarion.decide.planner import plan
 from clarion.decide.reasons import REASONS, reasons_markdown
+from clarion.decide.resting import Rest
 from clarion.decide.snapshot import Options, Snapshot
 from clarion.model.codec import load_manifests
 from clarion.model.core import Service
@@ -174,6 +177,8 @@ P = b.pool("p", "192.0.2.0/31")
 PREFER: dict[str, Any] = {"families": (4, 6), "policy": "PreferDualStack"}
 L2, BGP, R = b.l2_advertisement("l2"), b.bgp_advertisement("bgp"), b.peer("r")
 WEB, EP = b.service("web"), b.endpoints("web", "n1")
+RESTS = b.pool("p", "192.0.2.0/32", hold_down="10m")
+REST = Rest(parse_address("192.0.2.0"), ObjectKey("default", "old"), 5.0)
 
 
 def wish(**kw: Any) -> list[Any]:
@@ -210,6 +215,11 @@ ANSWERS: list[tuple[str, list[Any], str]] = [
     ("pool-other-asked-for", [P, b.pool("q", "192.0.2.8/31"), b.service("web", ips="192.0.2.0", pool="q")], "service web"),
     ("pool-without-family", wish(families=(6,)), "service web"),
     ("pool-exhausted", [b.pool("p", "192.0.2.0/32"), b.service("a"), WEB], "service web"),
+    ("pool-exhausted-but-reserved", [b.pool("p", "192.0.2.0/31", reserved="192.0.2.0/31"), WEB], "service web"),
+    ("pool-resting", [RESTS, REST, WEB], "service web"),
+    ("address-resting", [RESTS, REST, b.service("web", ips="192.0.2.0")], "service web"),
+    ("address-resting", [RESTS, REST], "address 192.0.2.0"),
+    ("address-reserved", [b.pool("p", "192.0.2.0/31", reserved="192.0.2.0/31")], "address 192.0.2.1"),
     ("request-differs", wish(ingress=("192.0.2.1",), ips="192.0.2.0"), "service web"),
     ("request-twice", wish(ips="192.0.2.0", load_balancer_ip="192.0.2.0"), "service web"),
     ("request-invalid", wish(ips="web"), "service web"),
@@ -258,7 +268,8 @@ ANSWERS: list[tuple[str, list[Any], str]] = [
 
 def answer(items: list[Any], question: str) -> ReasonTree:
     options = next((item for item in items if isinstance(item, Options)), Options())
-    objects = [item for item in items if not isinstance(item, str | Options)]
+    objects = [item for item in items if not isinstance(item, str | Options | Rest)]
+    rests = tuple(item for item in items if isinstance(item, Rest))
     settings = dict(item.split("=") for item in items if isinstance(item, str))
     speakers = [settings.pop("speakers")] if "speakers" in settings else None
     incumbents = {key: value for key, value in settings.items() if "." in key}
@@ -266,6 +277,7 @@ def answer(items: list[Any], question: str) -> ReasonTree:
     snapshot = Snapshot.from_objects(
         objects, options, speakers=speakers, interfaces=interfaces, incumbents=incumbents
     )
+    snapshot = msgspec.structs.replace(snapshot, resting=rests, now=6.0)
     kind, name = question.split()
     return explain(plan(snapshot), kind, name)
 

@@ -196,3 +196,6 @@ BGP_CLOSING_MAX = 64
 BGP_ACCEPT_BATCH = 16
 # Without a descriptor for the next connection, the listener rests so long.
 BGP_ACCEPT_PAUSE_SECONDS = 1.0
+
+# Released addresses of one pool that wait for their hold-down; beyond it the oldest is free early.
+POOL_RESTING_ADDRESSES = 65_536

@@ -9,10 +9,11 @@ from typing import Literal
 import msgspec
 
 from clarion.base.addr import Address
+from clarion.base.duration import format_duration
 from clarion.decide.demand import Demand, current_addresses, families_text, read_demand
 from clarion.decide.ledger import Holding, Ledger
 from clarion.decide.reasons import Reason, reason
-from clarion.decide.registry import listed
+from clarion.decide.registry import Fact, listed
 from clarion.decide.selectors import any_matches
 from clarion.decide.settings import Pool
 from clarion.decide.snapshot import Options
@@ -341,13 +342,23 @@ def _choose(work: _Work, pools: tuple[Pool, ...]) -> tuple[Holding | None, list[
 
 
 def _find(work: _Work, pool: Pool, version: int) -> Address | Reason:
-    found = work.ledger.find(pool.name, version, work.demand.tenancy)
-    if found is not None:
-        return found
-    capacity = work.ledger.usage(pool.name).capacity[version]
+    found = work.ledger.find(work.key, pool.name, version, work.demand.tenancy)
+    return _why_none(work.ledger, pool, version) if found is None else found
+
+
+def _why_none(ledger: Ledger, pool: Pool, version: int) -> Reason:
+    """Why a pool has no address; nothing here may change without a new epoch of the ledger."""
+    usage = ledger.usage(pool.name)
+    capacity, reserved = usage.capacity[version], usage.reserved[version]
+    where: dict[str, Fact] = {"pool": pool.name, "family": version}
     if not capacity:
-        return reason("pool-without-family", pool=pool.name, family=version)
-    return reason("pool-exhausted", pool=pool.name, family=version, capacity=capacity)
+        return reason("pool-without-family", **where)
+    if usage.resting[version]:
+        return reason("pool-resting", **where, time=format_duration(pool.hold_down))
+    if reserved:
+        where |= {"open": capacity - reserved, "reserved": reserved}
+        return reason("pool-exhausted-but-reserved", **where)
+    return reason("pool-exhausted", **where, capacity=capacity)
 
 
 def _outcome(work: _Work, *, waiting: bool) -> Outcome:

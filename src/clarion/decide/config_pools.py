@@ -4,7 +4,9 @@ from bisect import bisect_left, insort
 
 from msgspec.structs import replace
 
-from clarion.base.addr import AddressRange, parse_range, summarize
+from clarion.base.addr import AddressRange, parse_address, parse_range, summarize
+from clarion.base.duration import parse_duration
+from clarion.base.rangeset import RangeSet
 from clarion.decide.communities import (
     WELL_KNOWN,
     LargeCommunity,
@@ -16,6 +18,7 @@ from clarion.decide.config_build import Build, age, hint, ref
 from clarion.decide.problems import ObjectRef
 from clarion.decide.selectors import any_matches, faults
 from clarion.decide.settings import LAST_PRIORITY, Pool
+from clarion.model.annotations import HOLD_DOWN, RESERVED
 from clarion.model.metallb import Community, IPAddressPool, ServiceAllocation
 
 
@@ -90,7 +93,46 @@ def _pool(build: Build, obj: IPAddressPool) -> Pool:
         priority=(scope.priority if scope else 0) or LAST_PRIORITY,
         namespaces=_namespaces(build, obj, scope) if scope else None,
         service_selectors=scope.service_selectors if scope else (),
+        reserved=_reserved(build, obj, ranges),
+        hold_down=_hold_down(build, obj),
     )
+
+
+def _reserved(
+    build: Build, obj: IPAddressPool, ranges: list[AddressRange]
+) -> tuple[AddressRange, ...]:
+    """The addresses that the annotation reserves; entries may be single addresses."""
+    text = obj.metadata.annotations.get(RESERVED, "")
+    found = []
+    for entry in (item.strip() for item in text.split(",")) if text.strip() else ():
+        span = build.parse(_reserved_entry, entry, "reserved-invalid", obj, _annotation(RESERVED))
+        if span is None:
+            continue
+        found.append(span)
+        inside = RangeSet((s.first, s.last) for s in ranges if s.version == span.version)
+        if not any(a <= span.first and span.last <= z for a, z in inside.spans()):
+            where = _annotation(RESERVED)
+            build.report("reserved-outside-pool", obj, where, entry=span_text(span))
+    return tuple(found)
+
+
+def _reserved_entry(text: str) -> AddressRange:
+    alone = "/" not in text and "-" not in text
+    return parse_address(text).host_prefix.range if alone else parse_range(text)
+
+
+def _hold_down(build: Build, obj: IPAddressPool) -> float:
+    text = obj.metadata.annotations.get(HOLD_DOWN, "")
+    where = _annotation(HOLD_DOWN)
+    value = build.parse(parse_duration, text, "hold-down-invalid", obj, where) if text else None
+    if value is not None and value < 0:
+        build.report("hold-down-invalid", obj, where, fault=f"{text!r} is negative")
+    return max(value or 0.0, 0.0)
+
+
+def _annotation(key: str) -> str:
+    """The path of an annotation."""
+    return f"metadata.annotations[{key}]"
 
 
 def _namespaces(

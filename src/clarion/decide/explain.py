@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 import msgspec
 
 from clarion.base.addr import Address, Prefix, parse_address
+from clarion.base.duration import format_duration
 from clarion.base.errors import InvalidInputError
 from clarion.decide.advertise import AdvertisedRoute
 from clarion.decide.communities import format_community
@@ -225,10 +226,21 @@ def _address(plan: Plan, text: str) -> ReasonTree:
         return _group(label, [*trees, *twice])
     for name, pool in plan.config.pools.items():
         if any(address in span for span in pool.ranges):
-            free = reason("address-free", address=str(address), pool=name)
-            return ReasonTree(label, "note", (_leaf(free), _pool(plan, name)))
+            unused = _unused(plan, address, name)
+            return ReasonTree(label, "note", (_leaf(unused), _pool(plan, name)))
     nowhere = _leaf(reason("address-in-no-pool", address=str(address)))
     return ReasonTree(label, "no", (nowhere,))
+
+
+def _unused(plan: Plan, address: Address, name: str) -> Reason:
+    """Who could have an address of a pool that nobody has."""
+    pool, text = plan.config.pools[name], str(address)
+    for rest in plan.pools[name].resting:
+        if rest.address == address:
+            time = format_duration(pool.hold_down)
+            return reason("address-resting", address=text, service=str(rest.service), time=time)
+    reserved = any(address in span for span in pool.reserved)
+    return reason("address-reserved" if reserved else "address-free", address=text, pool=name)
 
 
 # Peer.
@@ -343,6 +355,9 @@ def _usage(use: PoolPlan) -> Iterable[ReasonTree]:
         if capacity:
             free = use.usage.available(version)
             text = f"IPv{version}: {capacity - free} of {capacity} in use, {free} free"
+            for count, state in ((use.usage.reserved, "reserved"), (use.usage.resting, "resting")):
+                if count[version]:
+                    text += f", {count[version]} {state}"
             yield ReasonTree(text, "note" if free else "no")
 
 

@@ -274,13 +274,13 @@ class Ledger:
         found = ((self._resting.first(name), self.pools[name]) for name in self._resting.pools())
         return min((rest.released + pool.hold_down for rest, pool in found if rest), default=None)
 
-    def resting(self) -> tuple[Rest, ...]:
-        """Every address at rest."""
-        return self._resting.all()
+    def resting(self, pool: str | None = None) -> tuple[Rest, ...]:
+        """Every address at rest, in one pool or all."""
+        return self._resting.of(self._resting.pools() if pool is None else (pool,))
 
     def restore(self, rests: Iterable[Rest]) -> None:
         """Lay addresses to rest that nobody uses, as far as their pools want it."""
-        for rest in sorted(rests, key=lambda rest: (rest.released, rest.address)):
+        for rest in sorted(rests, key=lambda rest: rest.age):
             pool = self.owner((rest.address,))
             if isinstance(pool, Reason) or not pool.hold_down or rest.address in self._uses:
                 continue
@@ -351,15 +351,10 @@ class Ledger:
     def is_reserved(self, address: Address) -> bool:
         """True if the address is given only on request."""
         pool = self.pool_of(address)
-        return bool(pool) and address.value in self._spaces[pool.name, address.version].reserved
+        space = self._spaces[pool.name, address.version] if pool else None
+        return space is not None and address.value in space.reserved
 
-    def rest_of(self, address: Address) -> Rest | None:
-        """How an address rests, None if it does not."""
-        return self._resting.get(address)
-
-    def find(
-        self, service: ObjectKey, pool: str, version: int, tenancy: Tenancy
-    ) -> Address | None:
+    def find(self, service: ObjectKey, pool: str, version: int, tenancy: Tenancy) -> Address | None:
         """The address of a pool that the service had until lately, or the first it may have."""
         for address in self._resting.own(pool, service):
             if address.version == version and not self.is_reserved(address):
@@ -429,6 +424,7 @@ class Ledger:
             use = self._uses.get(address)
             if use is None:
                 use = self._uses[address] = _Use(holding.pool, tenancy)
+                self.epoch += self._wake(holding.pool, address)
                 space = self._spaces[holding.pool, address.version]
                 space.take(address.value)
                 self.epoch += not space.free

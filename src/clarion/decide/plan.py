@@ -20,6 +20,7 @@ from clarion.decide.nodes import NodeFacts, Nodes
 from clarion.decide.problems import ObjectRef, Problem
 from clarion.decide.reasons import Reason
 from clarion.decide.registry import listed
+from clarion.decide.resting import Rest
 from clarion.decide.settings import Config
 from clarion.model.meta import ObjectKey
 
@@ -91,6 +92,7 @@ class PoolPlan(msgspec.Struct, frozen=True):
     pool: str
     usage: PoolUsage
     services: tuple[ObjectKey, ...]
+    resting: tuple[Rest, ...] = ()
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -132,7 +134,7 @@ def assemble(
         services=dict(sorted(services.items())),
         nodes=plans,
         pools={
-            name: PoolPlan(name, ledger.usage(name), _users(services, name))
+            name: PoolPlan(name, ledger.usage(name), _users(services, name), ledger.resting(name))
             for name in config.pools
         },
     )

@@ -23,6 +23,7 @@ from clarion.decide.plan import L2Announcement, Plan, ServicePlan, assemble, joi
 from clarion.decide.problems import Problem
 from clarion.decide.reasons import Reason, reason
 from clarion.decide.registry import listed
+from clarion.decide.resting import Rest
 from clarion.decide.settings import BGPSettings, Config, L2Settings, Peer, Pool
 from clarion.decide.snapshot import FIELDS, Options, SecretFacts, Snapshot, normalise
 from clarion.model.core import EndpointSlice, Namespace, Node, Service
@@ -89,6 +90,7 @@ class Planner:
         self._replan: set[ObjectKey] = set()
         self._waiting: set[ObjectKey] = set()
         self._epoch = 0
+        self._restore: tuple[Rest, ...] = ()
         self._usage: dict[str, PoolUsage] = {}
         self._config_dirty = self._facts_stale = self._nodes_dirty = True
         self._outcomes: dict[ObjectKey, Outcome] = {}
@@ -106,6 +108,7 @@ class Planner:
         for node, names in snapshot.interfaces.items():
             self.set_interfaces(node, names)
         self.set_incumbents(snapshot.incumbents)
+        self._restore = snapshot.resting
 
     def put(self, obj: Input) -> None:
         """An object was created or changed."""
@@ -170,10 +173,17 @@ class Planner:
 
     # Deciding.
 
-    def refresh(self) -> Changes:
-        """Decide whatever the events since the last call touch."""
+    def refresh(self, now: float = 0.0) -> Changes:
+        """Decide whatever the events since the last call touch.
+
+        Args:
+            now: Seconds on a clock that does not go back, for addresses that rest.
+        """
         old_config, old_problems, old_labels = self.config, self.problems, self._own_labels()
+        self.ledger.advance(now)
         self._refresh_config()
+        self.ledger.restore(self._restore)
+        self._restore = ()
         self._refresh_nodes(old_config)
         outcomes = self._allocate() if self.allocate else {}
         self._replan |= outcomes.keys()
@@ -190,6 +200,10 @@ class Planner:
             routes=routes,
             l2=self._follow_answers(changed),
         )
+
+    def next_deadline(self) -> float | None:
+        """When `refresh` is due even if nothing happens; None if it is not."""
+        return self.ledger.next_deadline() if self.allocate else None
 
     def _own_labels(self) -> Mapping[str, str] | None:
         own = self._facts.get(self.node or "")
@@ -240,7 +254,7 @@ class Planner:
         first, so that the result does not depend on the order of events.
         """
         services = self._objects[Service]
-        for key in self._dirty - services.keys():
+        for key in sorted(self._dirty - services.keys()):
             self.ledger.release(key)
             self._waiting.discard(key)
             self._outcomes.pop(key, None)
@@ -442,6 +456,8 @@ class Planner:
             speakers=None if self._speakers is None else tuple(sorted(self._speakers)),
             interfaces=dict(sorted(self._interfaces.items())),
             incumbents=dict(sorted(self._incumbents.items())),
+            resting=self.ledger.resting(),
+            now=self.ledger.now,
         )
 
     def plan(self, node: str | None = None) -> Plan:
@@ -453,7 +469,7 @@ def plan(snapshot: Snapshot, node: str | None = None) -> Plan:
     """Everything that follows from a snapshot, for all nodes or for one."""
     planner = Planner(snapshot.options)
     planner.load(snapshot)
-    planner.refresh()
+    planner.refresh(snapshot.now)
     return planner.plan(node)
 
 

@@ -141,6 +141,21 @@ PROBLEMS: dict[str, ProblemRow] = index(
             "{range} overlaps {other_range} of the same pool",
             "remove one of the two entries",
         ),
+        _error(
+            "reserved-invalid",
+            "{fault}",
+            "list addresses, prefixes or ranges, separated by commas: 192.0.2.1, 192.0.2.8/30",
+        ),
+        _warning(
+            "reserved-outside-pool",
+            "{entry} is reserved, but not entirely inside the pool",
+            "correct the entry, or the addresses of the pool",
+        ),
+        _error(
+            "hold-down-invalid",
+            "{fault}",
+            "write how long released addresses rest, for example 10m",
+        ),
         _warning(
             "pool-not-advertised",
             "no advertisement selects this pool: its addresses are given out but not announced",

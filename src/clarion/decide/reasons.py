@@ -219,6 +219,25 @@ _ALLOCATION = (
         "extend the pool, or delete services that are not needed",
     ),
     _no(
+        "pool-exhausted-but-reserved",
+        "all {open} IPv{family} addresses of pool {pool} that are given automatically are in use; "
+        "{reserved} more are reserved",
+        "The pool's annotation clarion.metallb.io/reserved keeps addresses for requests.",
+        "ask for a reserved address, reserve fewer, or extend the pool",
+    ),
+    _no(
+        "pool-resting",
+        "no IPv{family} address of pool {pool} is free: released ones rest for {time}",
+        "The pool's annotation clarion.metallb.io/hold-down keeps released addresses from others.",
+        "wait, shorten the hold-down, or extend the pool",
+    ),
+    _no(
+        "address-resting",
+        "{address} was given back by {service} less than {time} ago",
+        "The pool has a hold-down, and another service had the address.",
+        "wait, or ask for another address",
+    ),
+    _no(
         "request-differs",
         "it asks for {wanted}, but has {addresses}",
         "The requested addresses changed.",
@@ -463,6 +482,11 @@ _QUESTIONS = (
         "address-free",
         "{address} is free in pool {pool}",
         "No service holds it.",
+    ),
+    _note(
+        "address-reserved",
+        "{address} of pool {pool} is reserved: it is given only on request",
+        "The pool's annotation clarion.metallb.io/reserved names the address.",
     ),
     _yes("peer-runs", "{node} speaks to {peer} ({target})", "The peer's node selectors match."),
     _yes("node-eligible", "it may announce", "Nothing rules the node out."),

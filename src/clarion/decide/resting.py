@@ -24,6 +24,11 @@ class Rest(msgspec.Struct, frozen=True, gc=False):
     service: ObjectKey
     released: float
 
+    @property
+    def age(self) -> tuple[float, Address]:
+        """Key that sorts what rests longest first."""
+        return self.released, self.address
+
 
 class Resting:
     """All addresses at rest, by pool in the order of their release."""
@@ -79,10 +84,7 @@ class Resting:
             self.wake(pool, rest.address)
         return found
 
-    def all(self) -> tuple[Rest, ...]:
-        """Every address at rest, in order of release."""
-        return tuple(sorted(self._rests.values(), key=_age))
-
-
-def _age(rest: Rest) -> tuple[float, Address]:
-    return rest.released, rest.address
+    def of(self, pools: Iterable[str]) -> tuple[Rest, ...]:
+        """Every address at rest in these pools, in order of release."""
+        found = (self._rests[item] for pool in pools for item in self._pools.get(pool, ()))
+        return tuple(sorted(found, key=lambda rest: rest.age))

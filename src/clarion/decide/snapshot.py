@@ -11,6 +11,7 @@ from typing import Literal
 
 import msgspec
 
+from clarion.decide.resting import Rest
 from clarion.model.convert import to_hub
 from clarion.model.core import EndpointSlice, Namespace, Node, Secret, Service
 from clarion.model.meta import KubeObject
@@ -88,6 +89,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
         speakers: Names of nodes with a live speaker; None when unknown: all nodes are assumed.
         interfaces: Interface names of the nodes of which they are known.
         incumbents: Address (text) -> node that answers for it now.
+        resting: Addresses that others may not have yet, and how late it is on the same clock.
     """
 
     options: Options = Options()
@@ -105,6 +107,8 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     speakers: tuple[str, ...] | None = None
     interfaces: dict[str, tuple[str, ...]] = msgspec.field(default_factory=dict)
     incumbents: dict[str, str] = msgspec.field(default_factory=dict)
+    resting: tuple[Rest, ...] = ()
+    now: float = 0.0
 
     @classmethod
     def from_objects(

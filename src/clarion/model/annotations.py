@@ -16,6 +16,11 @@ IP_ALLOCATED_FROM_POOL: Final = "metallb.io/ip-allocated-from-pool"
 # On a BGPPeer: `true` waits for the peer to connect. MetalLB has no such field and ignores it.
 PASSIVE: Final = "clarion.metallb.io/passive"
 
+# On an IPAddressPool, and as harmless: addresses given only on request, as in `spec.addresses` or
+# one by one, separated by commas; and how long a released address is kept from other services.
+RESERVED: Final = "clarion.metallb.io/reserved"
+HOLD_DOWN: Final = "clarion.metallb.io/hold-down"
+
 # Labels on the status objects, and on services' and slices' objects of the cluster.
 LABEL_NODE: Final = "metallb.io/node"
 LABEL_SERVICE_NAME: Final = "metallb.io/service-name"

@@ -8,7 +8,12 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from clarion.model.annotations import LABEL_EXCLUDE_BALANCERS, LABEL_SLICE_SERVICE
+from clarion.model.annotations import (
+    HOLD_DOWN,
+    LABEL_EXCLUDE_BALANCERS,
+    LABEL_SLICE_SERVICE,
+    RESERVED,
+)
 from clarion.model.core import (
     Endpoint,
     EndpointConditions,
@@ -232,9 +237,13 @@ def pool(
     namespace_selectors: Sequence[str] = (),
     service_selectors: Sequence[str] = (),
     labels: Mapping[str, str] | str = "",
+    reserved: str = "",
+    hold_down: str = "",
     created: int | None = None,
 ) -> IPAddressPool:
     """A pool; any of `priority`, `namespaces` and the selectors gives it a serviceAllocation."""
+    notes = {RESERVED: reserved, HOLD_DOWN: hold_down}
+    annotations = {key: value for key, value in notes.items() if value}
     scoped = priority is not None or namespaces or namespace_selectors or service_selectors
     scope = ServiceAllocation(
         priority=priority or 0,
@@ -243,7 +252,9 @@ def pool(
         service_selectors=selectors(*service_selectors),
     )
     return IPAddressPool(
-        metadata=meta(name, CONFIG_NAMESPACE, labels=labels, created=created),
+        metadata=meta(
+            name, CONFIG_NAMESPACE, labels=labels, annotations=annotations, created=created
+        ),
         spec=IPAddressPoolSpec(
             addresses=addresses or ("192.0.2.0/28",),
             auto_assign=auto,
