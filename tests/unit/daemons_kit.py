@@ -96,6 +96,18 @@ class World:
         else:
             reflector._put(key, obj)
 
+    async def due(self, seconds: float) -> None:
+        """So much time passes; the controller wakes by itself and decides."""
+        self.clock.at += seconds
+        self.controller._wake.clear()
+        await self.controller._next_change()
+        self.controller.tick()
+        writer = self.controller._writer
+        task = asyncio.create_task(writer.run())
+        await until(lambda: writer.idle or task.done())
+        task.cancel()
+        await asyncio.wait([task])
+
     async def settle(self) -> None:
         """Let the program see, decide and write until nothing moves any more."""
         writer = self.controller._writer

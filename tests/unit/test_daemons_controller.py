@@ -1,10 +1,15 @@
 """The controller against an API in memory: what it writes, and that it keeps it true."""
 
+from typing import Any
+
+import msgspec
 import pytest
 
 from clarion.base.addr import parse_address
+from clarion.daemons.conditions import ADDRESS_ASSIGNED
 from clarion.daemons.controller import status_patch
 from clarion.decide.allocate import Outcome
+from clarion.decide.reasons import reason
 from clarion.edge.kubeclient import UnreachableError
 from clarion.model.annotations import IP_ALLOCATED_FROM_POOL
 from clarion.model.core import Service
@@ -158,20 +163,121 @@ def test_an_event_about_one_service_writes_about_that_one_only() -> None:
     run(play)
 
 
+def condition(world: World, key: ObjectKey = WEB) -> tuple[str, str, str, str | None]:
+    """Status, reason, message and time of our condition; empty if there is none."""
+    for item in world.client.read(Service, key).status.conditions:
+        if item.type == ADDRESS_ASSIGNED:
+            return item.status, item.reason, item.message, item.last_transition_time
+    return "", "", "", None
+
+
+async def one_waits() -> World:
+    world = World()
+    world.client.put(builders.pool("pool", "192.0.2.0/32"))
+    world.client.put(builders.service("old", created=1))
+    world.client.put(builders.service("web", created=2))
+    await world.settle()
+    return world
+
+
+def test_a_service_that_waits_says_why_in_a_condition_and_then_that_it_has_an_address() -> None:
+    async def play() -> None:
+        world = await one_waits()
+        status, why, message, since = condition(world)
+        assert (status, why) == ("False", "PoolExhausted")
+        assert message.startswith("all 1 IPv4 addresses of pool pool are in use; ")
+        assert since == "2026-01-01T00:16:40Z"
+        world.clock.at += 60
+        world.client.drop(Service, ObjectKey("default", "old"))
+        await world.settle()
+        assert condition(world) == (
+            *("True", "AddressAssigned", "192.0.2.0 of pool pool"),
+            "2026-01-01T00:17:40Z",
+        )
+
+    run(play)
+
+
+def test_a_new_reason_alone_does_not_change_the_time_of_the_condition() -> None:
+    async def play() -> None:
+        world = await one_waits()
+        world.clock.at += 60
+        asks = {"metadata": {"annotations": {"metallb.io/address-pool": "nowhere"}}}
+        world.client.change(Service, WEB, asks)
+        await world.settle()
+        status, why, _, since = condition(world)
+        assert (status, why, since) == ("False", "PoolUnknown", "2026-01-01T00:16:40Z")
+
+    run(play)
+
+
+def test_conditions_of_others_stay() -> None:
+    async def play() -> None:
+        world = await one_waits()
+        theirs = {"type": "example.com/Other", "status": "True", "reason": "Because"}
+        stored = [msgspec.to_builtins(world.client.read(Service, WEB).status.conditions[0])]
+        world.client.change(Service, WEB, {"status": {"conditions": [theirs, *stored]}})
+        world.client.drop(Service, ObjectKey("default", "old"))
+        await world.settle()
+        found = world.client.read(Service, WEB).status.conditions
+        assert [item.type for item in found] == ["example.com/Other", ADDRESS_ASSIGNED]
+        world.client.change(Service, WEB, {"spec": {"type": "ClusterIP"}})
+        await world.settle()
+        found = world.client.read(Service, WEB).status.conditions
+        assert [item.type for item in found] == ["example.com/Other"]
+
+    run(play)
+
+
+def test_a_service_that_has_its_address_already_is_not_written_for_the_condition() -> None:
+    async def play() -> None:
+        world = World()
+        world.client.put(builders.pool("pool", "192.0.2.0/30"))
+        has = builders.service(
+            "web", ingress=["192.0.2.0"], annotations={IP_ALLOCATED_FROM_POOL: "pool"}
+        )
+        world.client.put(has)
+        await world.settle()
+        assert all(call.kind != "Service" for call in world.client.calls)
+
+    run(play)
+
+
+def test_an_address_that_rests_goes_to_who_waits_when_its_time_is_over() -> None:
+    async def play() -> None:
+        world = World()
+        world.client.put(builders.pool("pool", "192.0.2.0/32", hold_down="10m"))
+        world.client.put(builders.service("old"))
+        await world.settle()
+        world.client.drop(Service, ObjectKey("default", "old"))
+        world.client.put(builders.service("web"))
+        await world.settle()
+        assert condition(world)[:2] == ("False", "PoolResting")
+        # Nothing happens in the API: the wait ends with the clock alone.
+        await world.due(600.0)
+        await world.settle()
+        assert ingress(world) == ["192.0.2.0"]
+
+    run(play)
+
+
 def test_a_status_patch_is_for_the_version_that_was_judged() -> None:
     key = WEB
     given = Outcome(
         service=key, action="assign", addresses=(parse_address("192.0.2.1"),), pool="pool"
     )
+    given = msgspec.structs.replace(given, reasons=(reason("request-granted", addresses=""),))
     service = builders.service("web")
-    patch = status_patch(service, given)
+    patch: Any = status_patch(service, given, "now")
     assert patch is not None
-    assert patch["status"] == {"loadBalancer": {"ingress": [{"ip": "192.0.2.1"}]}}
+    assert patch["status"]["loadBalancer"] == {"ingress": [{"ip": "192.0.2.1"}]}
     assert "resourceVersion" in str(patch["metadata"])
     marked = builders.service(
         "web", ingress=["192.0.2.1"], annotations={IP_ALLOCATED_FROM_POOL: "pool"}
     )
-    assert status_patch(marked, given) is None
-    cleared = status_patch(marked, Outcome(service=key, action="clear"))
+    kept = msgspec.structs.replace(given, action="keep")
+    assert status_patch(marked, kept, "now") is None
+    why = (reason("not-load-balancer", type="ClusterIP"),)
+    cleared = status_patch(marked, Outcome(service=key, action="clear", reasons=why), "now")
     assert cleared is not None
     assert cleared["status"] == {"loadBalancer": {"ingress": None}}

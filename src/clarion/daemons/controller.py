@@ -6,8 +6,10 @@ differences to the writer. All deciding is in `decide`.
 
 import asyncio
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 
+from clarion.daemons.conditions import wanted_conditions
 from clarion.daemons.configstate import (
     COMPONENT_LABEL,
     ConfigState,
@@ -75,9 +77,17 @@ class Controller:
         self._runtime.log.info("synced", services=len(self._services), pools=len(self._pools))
         freeze_memory()
         while True:
-            await self._wake.wait()
+            await self._next_change()
             self._wake.clear()
             self.tick()
+
+    async def _next_change(self) -> None:
+        """Wait for a change of the API, or until an address has rested long enough."""
+        due = self._planner.next_deadline()
+        delay = None if due is None else max(0.0, due - self._runtime.clock.monotonic())
+        with suppress(TimeoutError):
+            async with asyncio.timeout(delay):
+                await self._wake.wait()
 
     def _on_delta(
         self, kind: Kind, key: ObjectKey, _old: KubeObject | None, new: KubeObject | None
@@ -94,7 +104,7 @@ class Controller:
     def tick(self) -> None:
         """Decide about what changed and hand the differences on."""
         before = self._planner.problems
-        changes = self._planner.refresh()
+        changes = self._planner.refresh(self._runtime.clock.monotonic())
         if changes.problems:
             tell_problems(self._runtime.log, before, self._planner.problems)
         self._state.report(self._planner.problems)
@@ -119,7 +129,9 @@ class Controller:
         if known is None or known.events != outcome.events:
             for note in outcome.events:
                 self._runtime.events.record(service, note.type, note.reason, note.message)
-        patch = None if outcome.action == "ignore" else status_patch(service, outcome)
+        when = self._runtime.clock.now().strftime("%Y-%m-%dT%H:%M:%SZ")
+        ignored = outcome.action == "ignore"
+        patch = None if ignored else status_patch(service, outcome, when)
         if patch is None:
             self._writer.forget(service.key)
             return
@@ -186,20 +198,32 @@ class Controller:
         }
 
 
-def status_patch(service: Service, outcome: Outcome) -> dict[str, object] | None:
-    """The merge patch that brings a service's status to the outcome; None if it is there."""
+def status_patch(service: Service, outcome: Outcome, when: str) -> dict[str, object] | None:
+    """The merge patch that brings a service's status to the outcome; None if it is there.
+
+    Args:
+        service: The service as it was judged.
+        outcome: What was decided about it.
+        when: The time, for the condition that the patch may bring.
+    """
     wanted = [str(address) for address in outcome.addresses]
     pool = outcome.pool or None
     marked = service.metadata.annotations.get(IP_ALLOCATED_FROM_POOL)
-    if status_texts(service) == wanted and marked == pool:
+    conditions = wanted_conditions(service, outcome, when)
+    if status_texts(service) == wanted and marked == pool and conditions is None:
         return None
+    status: dict[str, object] = {
+        "loadBalancer": {"ingress": [{"ip": text} for text in wanted] or None}
+    }
+    if conditions is not None:
+        status["conditions"] = list(conditions) or None
     return {
         # The patch is for the object that was judged; a newer one is judged anew.
         "metadata": {
             "resourceVersion": service.metadata.resource_version,
             "annotations": {IP_ALLOCATED_FROM_POOL: pool},
         },
-        "status": {"loadBalancer": {"ingress": [{"ip": text} for text in wanted] or None}},
+        "status": status,
     }
 
 
