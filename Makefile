@@ -1,7 +1,8 @@
 # Two commands for newcomers: `make run` shows Clarion with real routers, `make test` proves it.
 SHELL := /bin/sh
 BIN := .venv/bin
-export PYTHONDONTWRITEBYTECODE :=
+# What set-up builds because the system has none, or an older one.
+export PATH := $(CURDIR)/.cache/bin:$(PATH)
 PYTHON_PATHS := src tests benchmarks
 
 .PHONY: help setup run test check fmt bench lock clean

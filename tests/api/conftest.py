@@ -18,11 +18,13 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiProcess]:
 
 @pytest.fixture(scope="session")
 def kubectl(api: ApiProcess, tmp_path_factory: pytest.TempPathFactory) -> Kubectl:
-    if not Kubectl.installed():
-        if os.environ.get("CI"):
-            pytest.fail("kubectl is not installed, and CI must not skip its judge")
-        pytest.skip("kubectl is not installed")
-    return Kubectl(api.kubeconfig, tmp_path_factory.mktemp("home"))
+    judge = Kubectl(api.kubeconfig, tmp_path_factory.mktemp("home"))
+    why = "kubectl is not installed" if not judge.installed() else judge.too_old()
+    if why and os.environ.get("CI"):
+        pytest.fail(f"{why}, and CI must not skip its judge")
+    if why:
+        pytest.skip(why)
+    return judge
 
 
 _numbers = count(1)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -11,6 +12,9 @@ from pathlib import Path
 from typing import Any, Self
 
 from clarion.lab.process import wait_until
+
+KUBECTL_MINOR_MIN = 27
+"""The oldest kubectl with all that the tests ask for (`patch --subresource`, `auth whoami`...)."""
 
 _START_SECONDS = 20.0
 
@@ -113,6 +117,14 @@ class Kubectl:
     def installed() -> bool:
         """Whether there is a kubectl on this machine."""
         return shutil.which("kubectl") is not None
+
+    def too_old(self) -> str:
+        """Why it cannot judge everything: its version; empty if it can."""
+        told = self.run("version", "--client").stdout
+        minor = re.search(r"v1\.(\d+)\.", told)
+        if minor and int(minor[1]) >= KUBECTL_MINOR_MIN:
+            return ""
+        return f"kubectl is older than 1.{KUBECTL_MINOR_MIN}: {told.strip()}"
 
     def run(
         self, *arguments: str, stdin: str | None = None, env: dict[str, str] | None = None
