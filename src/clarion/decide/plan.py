@@ -85,6 +85,11 @@ class NodePlan(msgspec.Struct, frozen=True):
     l2: tuple[L2Announcement, ...] = ()
     peers: dict[str, PeerPlan] = msgspec.field(default_factory=dict)
 
+    @property
+    def speaks(self) -> bool:
+        """True if a speaker runs on it: sessions are up even where nothing may be announced."""
+        return self.refused is None or self.refused.code != "node-without-speaker"
+
 
 class PoolPlan(msgspec.Struct, frozen=True):
     """Use of one pool."""

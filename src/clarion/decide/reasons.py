@@ -498,7 +498,42 @@ _QUESTIONS = (
     ),
 )
 
-REASONS: dict[str, ReasonRow] = index((*_ALLOCATION, *_NODES, *_L2, *_BGP, *_QUESTIONS))
+_CHANGES = (
+    _note("change-new", "{what} {name} is new", "Only the plan after the change has it."),
+    _note(
+        "change-gone",
+        "{what} {name} is not there any more",
+        "Only the plan before the change has it.",
+    ),
+    _note("change-before", "until now: {text}", "A reason that held before the change."),
+    _note(
+        "change-service",
+        "service {service} has {after}, not {before}",
+        "The service was given other addresses.",
+    ),
+    _note(
+        "change-advertisement",
+        "advertisement {advertisement} differs in {fields}",
+        "The advertisement was changed.",
+    ),
+    _note(
+        "change-cover",
+        "advertisement {advertisement} does not cover service {service} on {node}",
+        "The labels of the service or of the node were changed.",
+    ),
+    _note(
+        "change-sources",
+        "it is made by {after}, not by {before}",
+        "Other advertisements make the route.",
+    ),
+    _note(
+        "change-peer",
+        "{field} is {after}, not {before}: {effect}",
+        "A field of the BGPPeer was changed.",
+    ),
+)
+
+REASONS: dict[str, ReasonRow] = index((*_ALLOCATION, *_NODES, *_L2, *_BGP, *_QUESTIONS, *_CHANGES))
 """Every kind of reason, by code."""
 
 _CHAPTERS = (
@@ -507,6 +542,7 @@ _CHAPTERS = (
     ("Layer 2", _L2),
     ("BGP", _BGP),
     ("Answers of `explain`", _QUESTIONS),
+    ("Differences in `plan --against`", _CHANGES),
 )
 _SIGNS = {"yes": "+", "no": "-", "note": "i"}
 
