@@ -10,6 +10,7 @@ import msgspec
 
 from clarion.decide.config_ads import build_bgp, build_l2
 from clarion.decide.config_build import Build, ref
+from clarion.decide.config_cluster import service_warnings, warn_of_nodes
 from clarion.decide.config_peers import build_bfd, build_peers
 from clarion.decide.config_pools import build_aliases, build_pools, with_advertisements
 from clarion.decide.problems import ObjectRef, Problem
@@ -51,6 +52,8 @@ def build_config(snapshot: Snapshot, previous: Config = EMPTY) -> ConfigResult:
     _warn_unadvertised(build, config)
     if snapshot.options.backend != "native":
         config = _without_ipv6_echo(build, config)
+    warn_of_nodes(build, config)
+    build.problems.extend(service_warnings(snapshot, config))
     problems = sorted(build.problems, key=lambda problem: problem.order)
     return ConfigResult(config, tuple(problem for problem, _ in groupby(problems)))
 

@@ -12,7 +12,7 @@ from clarion.decide.config_build import Build, hint, ref
 from clarion.decide.config_pools import alias_names, resolve_community, span_text
 from clarion.decide.problems import ObjectRef
 from clarion.decide.registry import Fact
-from clarion.decide.selectors import any_matches, faults
+from clarion.decide.selectors import any_matches, faults, selects
 from clarion.decide.settings import BGPSettings, L2Settings, Pool, nodes_of
 from clarion.model.meta import LabelSelector
 from clarion.model.metallb import BGPAdvertisement, L2Advertisement
@@ -106,15 +106,23 @@ def _l2(build: Build, obj: L2Advertisement, pools: Mapping[str, Pool]) -> L2Sett
 
 
 def _check_interfaces(build: Build, obj: L2Advertisement) -> None:
-    """Warn of interfaces that no node has, once the interfaces of all nodes are known."""
-    known = build.snapshot.interfaces
-    if not build.node_labels or not build.node_labels.keys() <= known.keys():
+    """Warn of interfaces that no covered node has, once those of all these nodes are known."""
+    known, usable = (
+        build.snapshot.interfaces,
+        not any(map(any, map(faults, obj.spec.node_selectors))),
+    )
+    covered = [n for n, own in build.node_labels.items() if usable and _covers(obj, own)]
+    if not covered or not all(name in known for name in covered):
         return
-    existing = sorted({name for names in known.values() for name in names})
+    existing = sorted({name for node in covered for name in known[node]})
     for index, name in enumerate(obj.spec.interfaces):
         if name not in existing:
             where = f"spec.interfaces[{index}]"
             build.report("interface-unknown", obj, where, name=name, hint=hint(name, existing))
+
+
+def _covers(obj: Advertisement, labels: Mapping[str, str]) -> bool:
+    return selects(obj.spec.node_selectors, labels)
 
 
 def _bgp(

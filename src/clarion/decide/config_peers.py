@@ -92,6 +92,12 @@ def _peer(build: Build, obj: BGPPeer) -> Peer:
     # v1beta1 has no default for the port: there 0 is one that nobody wrote.
     if not 0 <= spec.peer_port <= PORT_MAX:
         build.report("peer-port-range", obj, "spec.peerPort", port=spec.peer_port)
+    if obj.key in build.snapshot.outdated:
+        build.report("version-deprecated", obj, "apiVersion")
+    if not native and obj.metadata.annotations.get(PASSIVE) == "true":
+        where = f"metadata.annotations[{PASSIVE}]"
+        effect = "the session is also opened from here"
+        build.report("back-end-lacks", obj, where, field=PASSIVE, effect=effect)
     if spec.disable_mp:
         build.report("field-deprecated", obj, "spec.disableMP", field="disableMP")
     _check_bfd_reference(build, obj)

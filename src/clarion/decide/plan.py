@@ -17,9 +17,8 @@ from clarion.decide.allocate import Outcome
 from clarion.decide.elect import L2Decision
 from clarion.decide.ledger import Ledger, PoolUsage
 from clarion.decide.nodes import NodeFacts, Nodes
-from clarion.decide.problems import ObjectRef, Problem
+from clarion.decide.problems import Problem
 from clarion.decide.reasons import Reason
-from clarion.decide.registry import listed
 from clarion.decide.resting import Rest
 from clarion.decide.settings import Config
 from clarion.model.meta import ObjectKey
@@ -132,10 +131,9 @@ def assemble(
         )
         for name, facts in wanted.items()
     }
-    noticed = [*problems, *_notices(nodes, answers)]
     return Plan(
         config=config,
-        problems=tuple(sorted(noticed, key=lambda problem: problem.order)),
+        problems=tuple(sorted(problems, key=lambda problem: problem.order)),
         services=dict(sorted(services.items())),
         nodes=plans,
         pools={
@@ -225,29 +223,3 @@ def _planned(config: Config, table: RouteTable) -> tuple[PlannedRoute, ...]:
         notes = route_notes(prefix, [config.bgp[name] for name in names])
         planned.append(PlannedRoute(route, names, services, notes))
     return tuple(planned)
-
-
-def _notices(nodes: Nodes, answers: Mapping[str, tuple[L2Announcement, ...]]) -> Iterable[Problem]:
-    """Problems that only show once everything is decided."""
-    if nodes.options.assume_cluster and not nodes.facts:
-        yield Problem(code="no-nodes", object=ObjectRef("Node", "", "(any)"))
-    owners: dict[Address, list[tuple[str, L2Announcement]]] = {}
-    for node, items in sorted(answers.items()):
-        for item in items:
-            owners.setdefault(item.address, []).append((node, item))
-    for address, found in owners.items():
-        if len(found) > 1:
-            keys = sorted(key for _, item in found for key in item.services)
-            facts = {
-                "address": str(address),
-                "nodes": listed([node for node, _ in found]),
-                "services": listed(keys),
-            }
-            refs = [ObjectRef("Service", key.namespace, key.name) for key in keys]
-            yield Problem(
-                code="address-announced-twice",
-                object=refs[0],
-                path="status.loadBalancer",
-                facts=dict(facts),
-                related=tuple(refs[1:]),
-            )

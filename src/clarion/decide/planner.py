@@ -13,10 +13,12 @@ from clarion.base.addr import Address, Prefix
 from clarion.decide.advertise import AdvertisedRoute, NodeRoutes, decide_bgp
 from clarion.decide.allocate import Outcome, Settled, not_ours, place, settle
 from clarion.decide.config import EMPTY, build_config
-from clarion.decide.config_build import age
+from clarion.decide.config_build import age, ref
+from clarion.decide.config_cluster import service_warnings
 from clarion.decide.demand import current_addresses
 from clarion.decide.elect import decide_l2
 from clarion.decide.endpoints import EVERYBODY, Serving, service_of, serving
+from clarion.decide.findings import findings
 from clarion.decide.ledger import Ledger, PoolUsage
 from clarion.decide.nodes import NodeFacts, Nodes, node_facts
 from clarion.decide.plan import L2Announcement, Plan, ServicePlan, assemble, join_l2
@@ -28,6 +30,7 @@ from clarion.decide.settings import BGPSettings, Config, L2Settings, Peer, Pool
 from clarion.decide.snapshot import FIELDS, Options, SecretFacts, Snapshot, normalise
 from clarion.model.core import EndpointSlice, Namespace, Node, Service
 from clarion.model.meta import KubeObject, ObjectKey
+from clarion.model.metallb import BGPPeer, BGPPeerV1Beta1
 
 CONFIG_FIELDS = {t: f for t, f in FIELDS.items() if t not in (Service, EndpointSlice)}
 """What the configuration is built from."""
@@ -91,6 +94,7 @@ class Planner:
         self._waiting: set[ObjectKey] = set()
         self._epoch = 0
         self._restore: tuple[Rest, ...] = ()
+        self._outdated: set[ObjectKey] = set()
         self._usage: dict[str, PoolUsage] = {}
         self._config_dirty = self._facts_stale = self._nodes_dirty = True
         self._outcomes: dict[ObjectKey, Outcome] = {}
@@ -109,14 +113,19 @@ class Planner:
             self.set_interfaces(node, names)
         self.set_incumbents(snapshot.incumbents)
         self._restore = snapshot.resting
+        for key in snapshot.outdated:
+            self._set_outdated(key, outdated=True)
 
     def put(self, obj: Input) -> None:
         """An object was created or changed."""
+        outdated = isinstance(obj, BGPPeerV1Beta1)
         obj = normalise(obj)
         table = self._objects.get(type(obj))
         if table is None:
             return
         key = ObjectKey(obj.namespace, obj.name)
+        if isinstance(obj, BGPPeer):
+            self._set_outdated(key, outdated=outdated)
         old = table.get(key)
         if old != obj:
             table[key] = obj
@@ -127,6 +136,13 @@ class Planner:
         old = self._objects.get(kind, {}).pop(key, None)
         if old is not None:
             self._touch(key, old, None)
+        if kind is BGPPeer:
+            self._set_outdated(key, outdated=False)
+
+    def _set_outdated(self, key: ObjectKey, *, outdated: bool) -> None:
+        if outdated != (key in self._outdated):
+            self._outdated ^= {key}
+            self._config_dirty = True
 
     def set_speakers(self, names: Iterable[str] | None) -> None:
         """The nodes with a live speaker; None: assume all."""
@@ -154,7 +170,7 @@ class Planner:
             elif isinstance(obj, EndpointSlice):
                 self._touch_slice(key, obj, present=obj is new)
             elif isinstance(obj, Node):
-                self._config_dirty |= _labels(old) != _labels(new)
+                self._config_dirty |= _configuring(old) != _configuring(new)
                 self._facts_stale = True
             elif isinstance(obj, Namespace):
                 self._config_dirty |= _labels(old) != _labels(new)
@@ -456,13 +472,21 @@ class Planner:
             speakers=None if self._speakers is None else tuple(sorted(self._speakers)),
             interfaces=dict(sorted(self._interfaces.items())),
             incumbents=dict(sorted(self._incumbents.items())),
+            outdated=tuple(sorted(self._outdated)),
             resting=self.ledger.resting(),
             now=self.ledger.now,
         )
 
     def plan(self, node: str | None = None) -> Plan:
         """Everything decided, for all nodes or for one."""
-        return assemble(self._nodes, self.ledger, self.problems, self.services, node)
+        snapshot = self.snapshot()
+        pools = {obj.name: ref(obj) for obj in snapshot.pools}
+        problems = (
+            *self.problems,
+            *service_warnings(snapshot, self.config),
+            *findings(self._nodes, self.ledger, self.services, pools),
+        )
+        return assemble(self._nodes, self.ledger, problems, self.services, node)
 
 
 def plan(snapshot: Snapshot, node: str | None = None) -> Plan:
@@ -475,6 +499,13 @@ def plan(snapshot: Snapshot, node: str | None = None) -> Plan:
 
 def _labels(obj: Input | None) -> dict[str, str] | None:
     return obj.metadata.labels if isinstance(obj, KubeObject) else None
+
+
+def _configuring(obj: Input | None) -> tuple[object, ...]:
+    """What the configuration is checked against of a node."""
+    if not isinstance(obj, Node):
+        return ()
+    return obj.metadata.labels, obj.status.addresses, obj.spec.pod_cidrs, obj.spec.pod_cidr
 
 
 def _differing(old: Mapping[str, object], new: Mapping[str, object]) -> set[str]:

@@ -161,6 +161,27 @@ PROBLEMS: dict[str, ProblemRow] = index(
             "no advertisement selects this pool: its addresses are given out but not announced",
             "create an L2Advertisement or a BGPAdvertisement that selects {name}",
         ),
+        _warning(
+            "pool-overlaps-nodes",
+            "{entry} contains addresses of the nodes {others}",
+            "take the nodes' own addresses out of the pool: who gets one cuts the node off",
+        ),
+        _warning(
+            "pool-overlaps-pods",
+            "{entry} overlaps the pod networks of the nodes {others}",
+            "use addresses outside the pod network: pods would not reach the service",
+        ),
+        _warning(
+            "pool-overlaps-services",
+            "{entry} contains the cluster IPs of the services {others}",
+            "use addresses outside the service network of the cluster",
+        ),
+        _warning(
+            "services-wait",
+            "{count} services wait for an IPv{family} address, {assigned} of {capacity} are in use "
+            "({share} %), {reserved} reserved, {resting} resting: {services}",
+            "extend the pool, delete services that are not needed, or reserve fewer addresses",
+        ),
         # Communities.
         _error(
             "community-invalid",
@@ -252,6 +273,22 @@ PROBLEMS: dict[str, ProblemRow] = index(
             "advertisement-without-peer",
             "there is no BGPPeer, so nobody hears it",
             "create a BGPPeer",
+        ),
+        _warning(
+            "advertisement-without-service",
+            "no service of type LoadBalancer matches its serviceSelectors, so it never applies",
+            "correct the selectors or the labels of the services",
+        ),
+        _warning(
+            "advertisement-only-excluded-nodes",
+            "every node that it covers is excluded from load balancers by its label: {nodes}",
+            "remove the label, cover other nodes, or start with --ignore-exclude-lb",
+        ),
+        _warning(
+            "nodes-without-interfaces",
+            "nodes {nodes} have none of the interfaces {interfaces}: if one of them is chosen, "
+            "nobody answers",
+            "select the nodes that have the interface, or start with --l2-require-interface",
         ),
         # Peers.
         _error("asn-missing", "myASN is 0", "set myASN to your autonomous system number"),
@@ -349,6 +386,16 @@ PROBLEMS: dict[str, ProblemRow] = index(
             "{field} is deprecated and has no effect",
             "remove it",
         ),
+        _warning(
+            "version-deprecated",
+            "version v1beta1 of BGPPeer is deprecated",
+            "write apiVersion: metallb.io/v1beta2",
+        ),
+        _warning(
+            "back-end-lacks",
+            "the FRR back ends do not honour {field}: {effect}",
+            "use the native speaker if you need it",
+        ),
         _error(
             "router-id-conflict",
             "router ID {value} differs from {other_value} of {other}, and both run on one node",
@@ -375,6 +422,17 @@ PROBLEMS: dict[str, ProblemRow] = index(
             "bfd-range",
             "{field} {value} is not between {least} and {most}",
             "use a number in that range",
+        ),
+        # Services.
+        _warning(
+            "annotation-deprecated",
+            "annotation {key} is deprecated",
+            "write {new}",
+        ),
+        _warning(
+            "load-balancer-ip-deprecated",
+            "spec.loadBalancerIP is deprecated by Kubernetes and takes one address only",
+            "use annotation metallb.io/loadBalancerIPs",
         ),
         # Cluster.
         _warning(

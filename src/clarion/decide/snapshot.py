@@ -14,11 +14,12 @@ import msgspec
 from clarion.decide.resting import Rest
 from clarion.model.convert import to_hub
 from clarion.model.core import EndpointSlice, Namespace, Node, Secret, Service
-from clarion.model.meta import KubeObject
+from clarion.model.meta import KubeObject, ObjectKey
 from clarion.model.metallb import (
     BFDProfile,
     BGPAdvertisement,
     BGPPeer,
+    BGPPeerV1Beta1,
     Community,
     IPAddressPool,
     L2Advertisement,
@@ -89,6 +90,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
         speakers: Names of nodes with a live speaker; None when unknown: all nodes are assumed.
         interfaces: Interface names of the nodes of which they are known.
         incumbents: Address (text) -> node that answers for it now.
+        outdated: BGPPeers that were given in version v1beta1.
         resting: Addresses that others may not have yet, and how late it is on the same clock.
     """
 
@@ -107,6 +109,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     speakers: tuple[str, ...] | None = None
     interfaces: dict[str, tuple[str, ...]] = msgspec.field(default_factory=dict)
     incumbents: dict[str, str] = msgspec.field(default_factory=dict)
+    outdated: tuple[ObjectKey, ...] = ()
     resting: tuple[Rest, ...] = ()
     now: float = 0.0
 
@@ -122,7 +125,10 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     ) -> "Snapshot":
         """Sort objects by kind, and by namespace and name within it; other kinds are left out."""
         found: dict[str, list[KubeObject | SecretFacts]] = {name: [] for name in FIELDS.values()}
+        outdated = []
         for item in objects:
+            if isinstance(item, BGPPeerV1Beta1):
+                outdated.append(item.key)
             obj = normalise(item)
             if field := FIELDS.get(type(obj)):
                 found[field].append(obj)
@@ -136,6 +142,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
             speakers=None if speakers is None else tuple(sorted(speakers)),
             interfaces={n: tuple(sorted(i)) for n, i in sorted((interfaces or {}).items())},
             incumbents=dict(sorted((incumbents or {}).items())),
+            outdated=tuple(sorted(outdated)),
         )
 
     def objects(self) -> Iterable[KubeObject | SecretFacts]:

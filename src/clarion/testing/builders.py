@@ -22,7 +22,9 @@ from clarion.model.core import (
     LoadBalancerStatus,
     Namespace,
     Node,
+    NodeAddress,
     NodeCondition,
+    NodeSpec,
     NodeStatus,
     Secret,
     Service,
@@ -122,15 +124,24 @@ def node(
     ready: bool | None = None,
     network_unavailable: bool = False,
     excluded: bool = False,
+    addresses: Sequence[str] = (),
+    pods: Sequence[str] = (),
 ) -> Node:
-    """A node; `ready=None` leaves the condition out."""
+    """A node; `ready=None` leaves the condition out, `pods` are its pod networks."""
     conditions = []
     if ready is not None:
         conditions.append(NodeCondition(type="Ready", status="True" if ready else "False"))
     if network_unavailable:
         conditions.append(NodeCondition(type="NetworkUnavailable", status="True"))
     own = pairs(labels) | ({LABEL_EXCLUDE_BALANCERS: ""} if excluded else {})
-    return Node(metadata=meta(name, labels=own), status=NodeStatus(conditions=tuple(conditions)))
+    return Node(
+        metadata=meta(name, labels=own),
+        spec=NodeSpec(pod_cidrs=tuple(pods)),
+        status=NodeStatus(
+            conditions=tuple(conditions),
+            addresses=tuple(NodeAddress(type="InternalIP", address=item) for item in addresses),
+        ),
+    )
 
 
 def service(
