@@ -24,7 +24,10 @@ POOLS: list[tuple[IPAddressPool, ...]] = [
     (b.pool("p", "192.0.2.0/32"), b.pool("q", "192.0.2.1/32", priority=1)),
     (b.pool("p", "192.0.2.0/32"), b.pool("q", "192.0.2.2/31", auto=False)),
     (b.pool("p", "192.0.2.255/32", "192.0.3.1/32", avoid_buggy=True),),
+    (b.pool("p", "192.0.2.0/31", reserved="192.0.2.0"),),
+    (b.pool("p", "192.0.2.0/31", "2001:db8::/127", hold_down="10s"), b.pool("q", "192.0.2.2/32")),
 ]
+HOLD = 10.0
 # What a service may want; every combination of three is tried on every set of pools.
 WISHES: list[dict[str, object]] = [
     {},
@@ -96,6 +99,8 @@ def test_one_by_one_in_every_order(order: tuple[int, ...]) -> None:
         # Nothing is lost: when all have gone, every address is free and can be given.
         for service in services:
             ledger.release(service.key)
+        ledger.advance(ledger.now + HOLD)
+        assert ledger.next_deadline() is None
         assert free(ledger) == capacity(ledger)
         assert not holders(ledger)
         first = converge(ledger, services[order[0]])
@@ -127,9 +132,9 @@ def test_nobody_waits_while_an_address_would_do() -> None:
         for obj in (*pools, *services):
             planner.put(obj)
         planner.refresh()
-        for gone in services:
+        for step, gone in enumerate(services):
             planner.remove(Service, gone.key)
-            planner.refresh()
+            planner.refresh(step * HOLD)
             for service in services:
                 outcome = planner.outcome(service.key)
                 if outcome and not outcome.addresses:
@@ -137,3 +142,20 @@ def test_nobody_waits_while_an_address_would_do() -> None:
             assert_no_double_allocation(planner.ledger)
             planner.put(gone)
             planner.refresh()
+
+
+def test_released_addresses_in_every_order_of_leaving_and_coming() -> None:
+    """One service leaves, another comes at once or later: who gets the address is as it must be."""
+    pool = b.pool("p", "192.0.2.0/32", hold_down="10s")
+    for first, second, after in product("ab", "ab", (0.0, HOLD - 1, HOLD, HOLD + 1)):
+        planner = Planner()
+        planner.put(pool)
+        planner.put(b.service(first))
+        planner.refresh(50.0)
+        planner.remove(Service, ObjectKey("default", first))
+        planner.refresh(100.0)
+        planner.put(b.service(second))
+        planner.refresh(100.0 + after)
+        outcome = planner.outcome(ObjectKey("default", second))
+        assert outcome
+        assert bool(outcome.addresses) is (first == second or after >= HOLD)

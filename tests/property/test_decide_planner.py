@@ -11,6 +11,7 @@ from clarion.decide.advertise import AdvertisedRoute
 from clarion.decide.plan import L2Announcement, Plan
 from clarion.decide.planner import Planner, plan
 from clarion.decide.snapshot import FIELDS, Options, Snapshot
+from clarion.model.annotations import LOAD_BALANCER_IPS
 from clarion.model.core import EndpointSlice, LoadBalancerStatus, Node, Service, ServiceStatus
 from clarion.model.meta import KubeObject, ObjectKey
 from clarion.model.metallb import BGPAdvertisement, BGPPeer, IPAddressPool, L2Advertisement
@@ -58,6 +59,8 @@ POOLS = st.one_of(
         avoid_buggy=one_of(False, False, True),
         priority=one_of(None, None, 0, 1),
         labels=one_of("", "zone=east"),
+        reserved=one_of("", "", "192.0.2.0", "192.0.2.1, 2001:db8::/127", "192.0.2.9"),
+        hold_down=one_of("", "10s", "10s", "2s"),
     ),
     st.builds(
         b.pool,
@@ -68,6 +71,8 @@ POOLS = st.one_of(
         namespaces=one_of((), (), ("default",)),
         service_selectors=one_of((), (), ("tier=web",)),
         labels=one_of("", "zone=east"),
+        reserved=one_of("", "", "192.0.2.2"),
+        hold_down=one_of("", "", "5s"),
     ),
 )
 L2_ADS = st.builds(
@@ -118,7 +123,7 @@ OBJECTS = st.one_of(
     SERVICES, SERVICES, SERVICES, SERVICES, SLICES, POOLS, L2_ADS, BGP_ADS, PEERS, NODE_OBJECTS
 )
 WORLD: tuple[KubeObject, ...] = (
-    b.pool("p1", "192.0.2.0/31", "2001:db8::/127"),
+    b.pool("p1", "192.0.2.0/31", "2001:db8::/127", hold_down="10s"),
     b.pool("p2", "192.0.2.2-192.0.2.3", "2001:db8::2/127", labels="zone=east"),
     b.l2_advertisement("l1"),
     b.bgp_advertisement("b1"),
@@ -144,13 +149,17 @@ REMOVALS = st.one_of(
     ),
 )
 SPEAKERS = st.one_of(st.none(), st.lists(st.sampled_from(NODES), unique=True).map(tuple))
-STEPS = st.one_of(OBJECTS, OBJECTS, OBJECTS, REMOVALS, st.just("refresh"))
+SECONDS = st.integers(1, 12)
+STEPS = st.one_of(OBJECTS, OBJECTS, OBJECTS, REMOVALS, st.just("refresh"), SECONDS)
+"""An object, the removal of one, a look at all that happened, and one after some seconds."""
 EVENTS = st.lists(STEPS, min_size=5, max_size=50)
 
 
 def apply(planner: Planner, event: Any) -> None:
     if event == "refresh":
         planner.refresh()
+    elif isinstance(event, int):
+        planner.refresh(planner.ledger.now + event)
     elif isinstance(event, tuple):
         kind, name = event
         namespaces = {Service: "default", EndpointSlice: "default", Node: ""}
@@ -208,6 +217,11 @@ def assert_sound(planner: Planner) -> None:
             assert len({(item.sharing, item.backend) for item in tenancies}) == 1
             ports = [port for item in tenancies for port in item.ports]
             assert len(ports) == len(set(ports))
+    for rest in ledger.resting():
+        home = ledger.pool_of(rest.address)
+        assert rest.address not in users
+        assert home is not None
+        assert rest.released <= ledger.now < rest.released + home.hold_down
     for name in planner.config.pools:
         usage = ledger.usage(name)
         for version in (4, 6):
@@ -225,7 +239,7 @@ def fresh(snapshot: Snapshot, before: Planner) -> Plan:
     planner.config = before.config
     planner.ledger.set_pools(before.config.pools)
     planner.load(snapshot)
-    planner.refresh()
+    planner.refresh(snapshot.now)
     return planner.plan()
 
 
@@ -267,7 +281,8 @@ def test_what_a_speaker_is_told_to_change_adds_up_to_the_plan(events: list[Any])
     answers: dict[Address, L2Announcement] = {}
     for event in (*WORLD, *events, "refresh"):
         if event != "refresh":
-            apply(speaker, event)
+            if not isinstance(event, int):
+                apply(speaker, event)
             continue
         changes = speaker.refresh()
         routes = {peer: routes.get(peer, {}) for peer in speaker.peers}
@@ -313,6 +328,62 @@ def test_a_speaker_announces_what_the_controllers_plan_says(events: list[Any]) -
         speaker.refresh()
         ours, theirs = speaker.plan(name).nodes, controller.plan(name).nodes
         assert ours == theirs
+
+
+HOLD = 10.0
+MOVES = st.lists(
+    st.one_of(
+        st.integers(1, 6),
+        st.tuples(st.just("leaves"), st.sampled_from(NAMES)),
+        st.builds(
+            b.service,
+            st.sampled_from(NAMES),
+            ips=one_of("", "", "192.0.2.0", "192.0.2.1", "192.0.2.3"),
+            share=one_of(None, None, "k"),
+            ports=one_of((80,), (81,), (82,)),
+            created=st.integers(0, 3),
+        ),
+    ),
+    max_size=60,
+)
+
+
+@SETTINGS
+@given(MOVES)
+def test_no_address_changes_hands_before_its_hold_down_and_no_reserved_one_unasked(
+    moves: list[Any],
+) -> None:
+    planner = Planner()
+    planner.put(b.pool("p", "192.0.2.0/30", reserved="192.0.2.3", hold_down=f"{HOLD:.0f}s"))
+    now = 100.0
+    before: dict[Address, set[ObjectKey]] = {}
+    left: dict[Address, tuple[float, set[ObjectKey]]] = {}
+    for move in moves:
+        if isinstance(move, int):
+            now += move
+        elif isinstance(move, tuple):
+            planner.remove(Service, ObjectKey("default", move[1]))
+        else:
+            planner.put(move)
+        planner.refresh(now)
+        after: dict[Address, set[ObjectKey]] = {}
+        for key, holding in planner.ledger.holdings().items():
+            for address in holding.addresses:
+                after.setdefault(address, set()).add(key)
+        wishes = {item.key: item.metadata.annotations for item in planner.snapshot().services}
+        for address in before.keys() | after.keys():
+            old, new = before.get(address, set()), after.get(address, set())
+            if str(address) == "192.0.2.3":
+                asked = {key for key in new - old if LOAD_BALANCER_IPS in wishes[key]}
+                assert asked == new - old
+            if old and not old & new:
+                left[address] = now, old
+            when, holders = left.get(address, (now - HOLD, set()))
+            # Who comes before the time is over had it before, or shares it with one who had.
+            assert now >= when + HOLD or not new or new & (holders | old)
+        before = after
+        due = planner.next_deadline()
+        assert due is None or due > now
 
 
 @SETTINGS
