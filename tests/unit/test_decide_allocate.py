@@ -6,6 +6,7 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from clarion.base.addr import parse_address
@@ -445,6 +446,31 @@ def test_who_waits_is_told_when_the_rest_ends_in_another_way() -> None:
     outcome = planner.outcome(API)
     assert outcome
     assert outcome.reasons[0].code == "pool-exhausted"
+
+
+def test_who_asks_for_an_address_is_told_that_its_rest_ended_in_use() -> None:
+    planner = resting_planner(b.pool("p", "192.0.2.0/30", hold_down="10m"))
+    assert asked(planner, 1001.0, ips="192.0.2.0") == "-address-resting"
+    planner.put(b.service("web"))
+    planner.refresh(1002.0)
+    outcome = planner.outcome(API)
+    assert outcome
+    assert outcome.reasons[-1].code == "address-held"
+
+
+def test_a_reserved_address_that_comes_back_is_reserved_still() -> None:
+    pool = b.pool("p", "192.0.2.0/31", reserved="192.0.2.0")
+    assert asked(resting_planner(pool, ips="192.0.2.0"), 1001.0) == "192.0.2.1"
+
+
+def test_an_address_that_is_replaced_rests() -> None:
+    ledger = ledger_of(b.pool("p", "192.0.2.0/31", hold_down="10m"))
+    held = converge(ledger, b.service("web")).addresses
+    holding = ledger.holding(WEB)
+    assert holding
+    other = parse_address("192.0.2.1")
+    ledger.hold(WEB, msgspec.structs.replace(holding, addresses=(other,)))
+    assert [rest.address for rest in ledger.resting()] == list(held)
 
 
 def test_without_hold_down_an_address_is_free_at_once() -> None:

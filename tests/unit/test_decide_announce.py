@@ -255,6 +255,13 @@ def test_nodes_that_do_not_tell_have_reasons() -> None:
     assert list(decision.nodes) == ["n3"]
 
 
+def test_nodes_without_a_local_endpoint_do_not_tell_and_say_so() -> None:
+    decision = web(made(ROUTER, LOCAL, BGP, b.endpoints("web", "n2"))).bgp
+    assert list(decision.nodes) == ["n2"]
+    codes = {node: why.code for node, why in decision.refused.items()}
+    assert codes == dict.fromkeys(["n1", "n3"], "node-without-local-endpoint")
+
+
 def test_a_peer_runs_where_its_node_selectors_match() -> None:
     result = made(S, BGP, b.peer("r", nodes=["zone=east"]))
     assert routes(result, "n1", "r") == ["192.0.2.1/32 0"]
