@@ -341,7 +341,7 @@ def test_documents_are_plain_and_hold_no_password() -> None:
     objects = [P, WEB, EP, *N, L2, BGP, b.peer("r", password="hush")]
     made = plan(Snapshot.from_objects(objects))
     value = plan_document(made)
-    assert value["version"] == "clarion/v1"
+    assert value["schema"] == "clarion.plan/v1"
     assert value["services"]["default/web"]["addresses"] == ["192.0.2.0"]
     assert "hush" not in repr(value)
     tree = document(explain(made, "service", "web"))

@@ -1,16 +1,13 @@
 """`clarion validate`: every problem of the configuration at once, with place and remedy."""
 
-from typing import Any
-
 import click
 import msgspec
 
 from clarion.cli.render import print_json, styled
-from clarion.cli.sources import Loaded, load
+from clarion.cli.sources import Loaded, Wanted, load, source_options
 from clarion.decide.config import build_config
-from clarion.decide.document import DOCUMENT_VERSION
+from clarion.decide.document import VALIDATE_SCHEMA
 from clarion.decide.problems import Problem
-from clarion.decide.snapshot import Options
 from clarion.model.meta import ObjectKey
 
 MISSING_KINDS = {
@@ -43,7 +40,10 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True, order=True):
 def findings(loaded: Loaded) -> list[Finding]:
     """What cannot be read and what is wrong with the rest, in the order of the files."""
     unreadable = [
-        Finding(**{field: getattr(item, field) for field in item.__struct_fields__})
+        Finding(
+            severity=item.severity,
+            **{field: getattr(item, field) for field in item.__struct_fields__},
+        )
         for item in loaded.unreadable
     ]
     broken = _broken_kinds(loaded)
@@ -88,37 +88,25 @@ def _finding(loaded: Loaded, problem: Problem) -> Finding:
 
 
 @click.command(context_settings={"max_content_width": 110})
-@click.option("-f", "files", multiple=True, metavar="PATH", help="File, directory, or - (stdin).")
-@click.option("--kubeconfig", default="", help="Live API to read when no file is given.")
-@click.option("--namespace", default="", help="Where configuration objects must live.")
-@click.option(
-    "--bgp",
-    "backend",
-    type=click.Choice(["native", "frr", "frr-k8s"]),
-    default="native",
-    show_default=True,
-    help="Back end whose rules apply.",
-)
+@source_options
 @click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text")
-def command(
-    files: tuple[str, ...], kubeconfig: str, namespace: str, backend: Any, output: str
-) -> int:
+@click.option("--strict", is_flag=True, help="Exit with 1 for warnings too.")
+def command(wanted: Wanted, output: str, strict: bool) -> int:
     """Check manifests, or a live configuration: every problem at once.
 
     Exits with 1 if there is an error; warnings alone exit with 0.
     """
-    options = Options(namespace=namespace, backend=backend)
-    loaded = load(files, kubeconfig or None, options)
+    loaded = load(wanted)
     found = findings(loaded)
     errors = sum(item.severity == "error" for item in found)
+    count = sum(1 for _ in loaded.snapshot.objects())
     if output == "json":
-        print_json({"version": DOCUMENT_VERSION, "kind": "Problems", "problems": found})
+        print_json({"schema": VALIDATE_SCHEMA, "objects": count, "problems": found})
     else:
         for item in found:
             _print(item)
-        count = sum(1 for _ in loaded.snapshot.objects())
         _summarize(count, errors, len(found) - errors)
-    return 1 if errors else 0
+    return 1 if errors or (strict and found) else 0
 
 
 def _print(item: Finding) -> None:
@@ -133,6 +121,10 @@ def _print(item: Finding) -> None:
 
 def _summarize(objects: int, errors: int, warnings: int) -> None:
     if errors or warnings:
-        click.echo(f"{errors} errors, {warnings} warnings")
+        click.echo(f"{objects} objects: {_count(errors, 'error')}, {_count(warnings, 'warning')}")
     else:
         click.echo(f"{objects} objects, no problem")
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"

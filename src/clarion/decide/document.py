@@ -1,6 +1,7 @@
 """Plain values (JSON) of what was decided: addresses as text, reasons with their words.
 
-The form is versioned: `DOCUMENT_VERSION` changes when a field changes its name or meaning.
+Each document names its schema, one of `docs/schemas/`; the number in the name changes when a field
+changes its name or meaning.
 """
 
 from collections.abc import Mapping
@@ -11,12 +12,16 @@ import msgspec
 from clarion.base.addr import Address, AddressRange, Prefix
 from clarion.decide.advertise import AdvertisedRoute
 from clarion.decide.communities import format_community
+from clarion.decide.diff import PlanDiff
 from clarion.decide.plan import Plan
 from clarion.decide.problems import ObjectRef, Problem
 from clarion.decide.reasons import Reason
 from clarion.model.meta import ObjectKey
 
-DOCUMENT_VERSION = "clarion/v1"
+PLAN_SCHEMA = "clarion.plan/v1"
+EXPLAIN_SCHEMA = "clarion.explain/v1"
+VALIDATE_SCHEMA = "clarion.validate/v1"
+DIFF_SCHEMA = "clarion.diff/v1"
 _AS_TEXT = (Address, Prefix, AddressRange, ObjectKey, ObjectRef)
 
 
@@ -76,10 +81,14 @@ _SPECIAL: dict[type, Any] = {Reason: _reason, Problem: _problem, AdvertisedRoute
 def plan_document(plan: Plan) -> dict[str, Any]:
     """A whole plan. The configuration is left out: it may hold passwords."""
     return {
-        "version": DOCUMENT_VERSION,
-        "kind": "Plan",
+        "schema": PLAN_SCHEMA,
         "problems": document(plan.problems),
         "pools": document(plan.pools),
         "services": document(plan.services),
         "nodes": document(plan.nodes),
     }
+
+
+def diff_document(found: PlanDiff) -> dict[str, Any]:
+    """The difference of two plans, with how often each class of change occurs."""
+    return {"schema": DIFF_SCHEMA, "counts": found.counts, **document(found)}

@@ -19,6 +19,7 @@ from clarion.decide.plan import NodePlan, PeerPlan, Plan, PlannedRoute, PoolPlan
 from clarion.decide.problems import Problem
 from clarion.decide.reasons import Reason, Verdict, reason
 from clarion.decide.registry import listed
+from clarion.decide.settings import BGPSettings
 from clarion.model.meta import ObjectKey
 
 
@@ -82,8 +83,8 @@ def _group(label: str, children: Iterable[ReasonTree], status: Verdict | None = 
     return ReasonTree(label, status or derived, items)
 
 
-def communities_text(route: AdvertisedRoute) -> str:
-    """The communities of a route, as routers print them."""
+def communities_text(route: AdvertisedRoute | BGPSettings) -> str:
+    """The communities of a route or an advertisement, as routers print them."""
     small, large = route.communities, route.large_communities
     return " ".join([*map(format_community, small), *map(format_community, large)])
 

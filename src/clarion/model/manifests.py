@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -61,6 +61,10 @@ class Document(msgspec.Struct, frozen=True):
     source: Source
 
 
+WARNINGS = frozenset(("UnknownField",))
+"""Codes of problems that leave the object usable: a cluster drops such fields too."""
+
+
 class ManifestProblem(msgspec.Struct, frozen=True, kw_only=True):
     """One thing that is wrong with a manifest.
 
@@ -76,6 +80,11 @@ class ManifestProblem(msgspec.Struct, frozen=True, kw_only=True):
     message: str
     remedy: str = ""
 
+    @property
+    def severity(self) -> Literal["error", "warning"]:
+        """`error`: the object is left out. `warning`: it is used, without what is wrong."""
+        return "warning" if self.code in WARNINGS else "error"
+
     def __str__(self) -> str:
         """One line for people: place, object, field, what is wrong and the remedy."""
         what = ": ".join(filter(None, (self.object, self.path)))
@@ -86,7 +95,7 @@ class ManifestProblem(msgspec.Struct, frozen=True, kw_only=True):
 class LoadResult(msgspec.Struct, frozen=True, kw_only=True):
     """What a set of manifests holds.
 
-    `objects` are those without problems, BGPPeers in their newest version; `skipped` are objects
+    `objects` are those without errors, BGPPeers in their newest version; `skipped` are objects
     of kinds that have no part in Clarion's decisions.
     """
 
@@ -177,7 +186,7 @@ class _Loader:
             one.report("DuplicateObject", "metadata.name", message, "remove one of the two")
             return
         self.sources[one.identity] = one.source
-        if loaded is not None and sound and not one.problems:
+        if loaded is not None and sound and not one.broken:
             self.objects.append(loaded)
 
 
@@ -213,6 +222,11 @@ class _One:
             )
         )
 
+    @property
+    def broken(self) -> bool:
+        """True if something is wrong that keeps the object out."""
+        return any(problem.severity == "error" for problem in self.problems)
+
     def load(self) -> KubeObject | None:
         """The object, in the newest version of its kind; None if it has no part in ours."""
         if not isinstance(self.object, dict):
@@ -225,7 +239,7 @@ class _One:
         schema = object_schema(kind)
         for error in validate(schema, self.object, unknown_fields=True):
             self._report_error(error)
-        if self.problems:
+        if self.broken:
             return None
         try:
             loaded = from_builtins(apply_defaults(schema, self.object), kind.struct)
