@@ -12,7 +12,7 @@ import pytest
 from clarion.base.addr import parse_address
 from clarion.decide.communities import format_community
 from clarion.decide.document import document, plan_document
-from clarion.decide.explain import QUESTIONS, ReasonTree, explain
+from clarion.decide.explain import QUESTIONS, Focus, ReasonTree, explain
 from clarion.decide.plan import Plan
 from clarion.decide.planner import plan
 from clarion.decide.reasons import REASONS, reasons_markdown
@@ -248,6 +248,8 @@ ANSWERS: list[tuple[str, list[Any], str]] = [
     ("l2-sharing-with-service-selectors", [P, b.service("web", share="", labels="a=b"), EP, *N, b.l2_advertisement(services=["a=b"])], "service web"),
     ("l2-no-candidate", [P, WEB, EP, *N, b.l2_advertisement(nodes=["zone=north"])], "service web"),
     ("l2-owner-without-interface", [P, WEB, EP, b.node("n1"), b.l2_advertisement(interfaces=["eth0"]), "n1=eth1"], "service web"),
+    ("l2-interface-not-named", [P, WEB, EP, *N, b.l2_advertisement(interfaces=["eth0"])], "service web interface=eth1"),
+    ("l2-interface-absent", [P, WEB, EP, b.node("n1"), b.l2_advertisement(interfaces=["eth0", "eth1"]), "n1=eth1"], "service web interface=eth0"),
     ("bgp-announced", [P, WEB, EP, *N, BGP, R], "service web"),
     ("bgp-aggregated", [P, WEB, EP, *N, b.bgp_advertisement(length=31), R], "service web"),
     ("bgp-no-advertisement", [P, WEB, EP, *N], "service web"),
@@ -278,8 +280,9 @@ def answer(items: list[Any], question: str) -> ReasonTree:
         objects, options, speakers=speakers, interfaces=interfaces, incumbents=incumbents
     )
     snapshot = msgspec.structs.replace(snapshot, resting=rests, now=6.0)
-    kind, name = question.split()
-    return explain(plan(snapshot), kind, name)
+    kind, name, *focus = question.split()
+    narrowed = Focus(**dict(item.split("=") for item in focus))
+    return explain(plan(snapshot), kind, name, narrowed)
 
 
 @pytest.mark.parametrize(
@@ -333,7 +336,7 @@ def test_an_address_answers_for_its_services_and_names_who_shares_it() -> None:
 
 def test_a_node_says_what_it_does_not_announce_and_why() -> None:
     text = flat(answer([P, WEB, EP, *N, L2, b.node("n2", excluded=True)], "node n2"))
-    assert "does not announce 1 services" in text
+    assert "says nothing of 1 service" in text
     assert "layer 2: it is excluded" in text
 
 

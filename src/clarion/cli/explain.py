@@ -5,7 +5,7 @@ import click
 from clarion.cli.render import print_json, print_tree
 from clarion.cli.sources import Wanted, load, source_options
 from clarion.decide.document import EXPLAIN_SCHEMA, document
-from clarion.decide.explain import QUESTIONS, explain
+from clarion.decide.explain import QUESTIONS, Focus, explain
 from clarion.decide.planner import plan
 
 
@@ -13,13 +13,19 @@ from clarion.decide.planner import plan
 @click.argument("kind", type=click.Choice(list(QUESTIONS)))
 @click.argument("name")
 @source_options
+@click.option("--node", default="", help="Only as far as this node is concerned.")
+@click.option("--peer", default="", help="Only as far as this peer is concerned.")
+@click.option("--interface", default="", help="Whether the address is answered for on it.")
 @click.option("-o", "--output", type=click.Choice(["tree", "json"]), default="tree")
-def command(wanted: Wanted, kind: str, name: str, output: str) -> int:
+def command(
+    wanted: Wanted, kind: str, name: str, node: str, peer: str, interface: str, output: str
+) -> int:
     """Say why: service NS/NAME, address IP, peer NAME, node NAME, or pool NAME.
 
     Exits with 1 if what is asked about does not exist.
     """
-    tree = explain(plan(load(wanted).snapshot), kind, name)
+    focus = Focus(node=node, peer=peer, interface=interface)
+    tree = explain(plan(load(wanted).snapshot), kind, name, focus)
     if output == "json":
         print_json({"schema": EXPLAIN_SCHEMA, "kind": kind, "name": name, "answer": document(tree)})
     else:

@@ -4,14 +4,14 @@ Nothing is decided here: every leaf is a reason or a value that the plan already
 """
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import msgspec
 
 from clarion.base.addr import Address, Prefix, parse_address
 from clarion.base.duration import format_duration
 from clarion.base.errors import InvalidInputError
-from clarion.decide.advertise import AdvertisedRoute
+from clarion.decide.advertise import AdvertisedRoute, merge
 from clarion.decide.communities import format_community
 from clarion.decide.config_build import hint
 from clarion.decide.config_pools import span_text
@@ -21,6 +21,9 @@ from clarion.decide.reasons import Reason, Verdict, reason
 from clarion.decide.registry import listed
 from clarion.decide.settings import BGPSettings
 from clarion.model.meta import ObjectKey
+
+ITEMS_SHOWN = 20
+"""Entries of one list in a tree; more of them nobody reads."""
 
 
 class ReasonTree(msgspec.Struct, frozen=True):
@@ -38,15 +41,39 @@ class ReasonTree(msgspec.Struct, frozen=True):
     remedy: str = ""
 
 
-def explain(plan: Plan, kind: str, name: str) -> ReasonTree:
+class Focus(msgspec.Struct, frozen=True, kw_only=True):
+    """What an answer is narrowed to; empty for no narrowing."""
+
+    node: str = ""
+    peer: str = ""
+    interface: str = ""
+
+    def on(self, node: str) -> bool:
+        """True if the node is asked about."""
+        return self.node in ("", node)
+
+    def to(self, peer: str) -> bool:
+        """True if the peer is asked about."""
+        return self.peer in ("", peer)
+
+
+EVERYTHING = Focus()
+
+
+def explain(plan: Plan, kind: str, name: str, focus: Focus = EVERYTHING) -> ReasonTree:
     """Answer about one thing.
 
     Args:
         plan: What was decided.
         kind: One of `QUESTIONS`.
         name: `namespace/name` of a service, an address, or the name of a peer, node or pool.
+        focus: The node, peer or interface that the question is about, where it is about one.
     """
-    return QUESTIONS[kind](plan, name)
+    if focus.node and focus.node not in plan.nodes:
+        return _missing("node", focus.node, plan.nodes)
+    if focus.peer and focus.peer not in plan.config.peers:
+        return _peer(plan, focus.peer, EVERYTHING)
+    return QUESTIONS[kind](plan, name, focus)
 
 
 def _leaf(item: Reason, prefix: str = "") -> ReasonTree:
@@ -102,7 +129,7 @@ def attributes_text(route: AdvertisedRoute) -> str:
 # Service.
 
 
-def _service(plan: Plan, name: str) -> ReasonTree:
+def _service(plan: Plan, name: str, focus: Focus) -> ReasonTree:
     space, _, own = name.rpartition("/")
     key = ObjectKey(space or "default", own)
     item = plan.services.get(key)
@@ -110,12 +137,18 @@ def _service(plan: Plan, name: str) -> ReasonTree:
         return _missing("service", str(key), plan.services)
     children = [_addresses(plan, item)]
     if item.pool:
-        children += [_l2(item), _bgp(plan, item)]
+        if focus.interface or not focus.peer:
+            children.append(_l2(plan, item, focus))
+        if focus.peer or not focus.interface:
+            children.append(_bgp(plan, item, focus))
     else:
         children += [_leaf(why) for why in item.reasons]
-    good = item.l2.announced or item.bgp.announced
+    told = children[1:] if item.pool else []
+    good = any(child.status == "yes" for child in told)
+    waiting = not plan.nodes and any(child.status == "note" for child in told)
     children += _troubles(plan, "Service", own)
-    return ReasonTree(f"service {key}", "yes" if good else "no", tuple(children))
+    status: Verdict = "yes" if good else "note" if waiting else "no"
+    return ReasonTree(f"service {key}", status, tuple(children))
 
 
 def _addresses(plan: Plan, item: ServicePlan) -> ReasonTree:
@@ -134,53 +167,132 @@ def _users(plan: Plan, address: Address) -> tuple[ObjectKey, ...]:
     return tuple(key for key, item in plan.services.items() if address in item.addresses)
 
 
-def _l2(item: ServicePlan) -> ReasonTree:
+def _unasked(reasons: Iterable[Reason], *codes: str) -> bool:
+    """True if a protocol says nothing because nobody asked it to."""
+    return any(item.code in codes for item in reasons)
+
+
+NODELESS = "no Node objects are given, so it cannot be said which nodes"
+
+
+def _l2(plan: Plan, item: ServicePlan, focus: Focus) -> ReasonTree:
     decision = item.l2
     children = [_leaf(why) for why in decision.reasons]
-    for node in decision.ranking:
-        if node == decision.owner:
-            text = f"node {node}: chosen from {len(decision.ranking)} candidates"
-            children.append(ReasonTree(text, "yes"))
-        else:
-            children.append(_leaf(reason("l2-not-first", owner=decision.owner), f"node {node}: "))
-    children += [_leaf(why, f"node {node}: ") for node, why in decision.refused.items()]
+    if _unasked(decision.reasons, "l2-no-advertisement"):
+        return _group("layer 2: not asked for", children, "note")
+    if not plan.nodes and decision.advertisements:
+        notes = [child for child in children if child.code != "l2-no-candidate"]
+        by = f"layer 2: by L2Advertisement {listed(decision.advertisements)}; {NODELESS} answer"
+        return _group(by, notes, "note")
+    if focus.interface:
+        children += _on_interface(plan, item, focus.interface)
+    if decision.owner and focus.on(decision.owner):
+        text = f"node {decision.owner}: chosen from {len(decision.ranking)} candidates"
+        children.append(ReasonTree(text, "yes"))
+    behind = {
+        node: reason("l2-not-first", owner=decision.owner)
+        for node in decision.ranking
+        if node != decision.owner
+    }
+    children += _ruled_out({**behind, **decision.refused}, focus)
     if not decision.announced:
         return _group("layer 2: nobody answers", children, "no")
-    return _group(f"layer 2: {decision.owner} answers", children, "yes")
+    good = focus.on(decision.owner) and all(
+        child.code != "l2-interface-not-named" for child in children
+    )
+    label = f"layer 2: {decision.owner} answers"
+    if not good:
+        label += f", not {focus.node}" if not focus.on(decision.owner) else ""
+        label += f", not on {focus.interface}" if focus.interface else ""
+    return _group(label, children, "yes" if good else "no")
 
 
-def _bgp(plan: Plan, item: ServicePlan) -> ReasonTree:
+def _on_interface(plan: Plan, item: ServicePlan, interface: str) -> Iterable[ReasonTree]:
+    """Whether the owner answers on an interface, and which advertisement would have to name it."""
+    decision = item.l2
+    if not decision.announced:
+        return
+    if decision.interfaces is None or interface in decision.interfaces:
+        yield ReasonTree(f"{decision.owner} answers on {interface}", "yes")
+        return
+    for name in decision.advertisements:
+        wanted = plan.config.l2[name].interfaces
+        if interface in wanted:
+            facts = {"node": decision.owner, "interfaces": interface}
+            yield _leaf(reason("l2-interface-absent", advertisement=name, **facts))
+        elif wanted:
+            facts = {"interfaces": listed(wanted), "interface": interface}
+            yield _leaf(reason("l2-interface-not-named", advertisement=name, **facts))
+
+
+def _ruled_out(refused: Mapping[str, Reason], focus: Focus) -> Iterable[ReasonTree]:
+    """Nodes with the reason against each; nodes with one reason are one line."""
+    groups: dict[str, tuple[Reason, list[str]]] = {}
+    for node, why in refused.items():
+        if focus.on(node):
+            groups.setdefault(f"{why.text} {why.remedy}", (why, []))[1].append(node)
+    for why, nodes in groups.values():
+        yield _leaf(why, f"{_plural('node', nodes)}: ")
+
+
+def _plural(what: str, names: Sequence[object]) -> str:
+    return f"{what}{'s' if len(names) > 1 else ''} {listed(names)}"
+
+
+def _bgp(plan: Plan, item: ServicePlan, focus: Focus) -> ReasonTree:
     decision = item.bgp
     children = [_leaf(why) for why in decision.reasons]
-    told = {n: _told(plan, item, plan.nodes[n]) for n in decision.nodes if n in plan.nodes}
+    if _unasked(decision.reasons, "bgp-no-advertisement"):
+        return _group("BGP: not asked for", children, "note")
+    if not plan.nodes and decision.prefixes:
+        children += _nodeless_prefixes(plan, item, focus)
+        by = f"BGP: by BGPAdvertisement {listed(list(decision.prefixes))}; {NODELESS} announce"
+        return _group(by, children, "note")
+    told = {
+        node: _told(plan, item, plan.nodes[node], focus)
+        for node in decision.nodes
+        if node in plan.nodes and focus.on(node)
+    }
     children += _alike("node", told)
-    children += [_leaf(why, f"node {node}: ") for node, why in decision.refused.items()]
+    children += _ruled_out(decision.refused, focus)
     if not decision.announced:
         return _group("BGP: not announced", children, "no")
-    return _group(f"BGP: announced by {listed(list(decision.nodes))}", children, "yes")
+    label = f"BGP: announced by {listed(list(decision.nodes))}"
+    if focus == EVERYTHING:
+        return _group(label, children, "yes")
+    heard = any(child.status == "yes" for tree in told.values() for child in tree)
+    if heard:
+        return _group(label, children, "yes")
+    label = "BGP: not announced" + (f" by {focus.node}" if focus.node else "")
+    return _group(label + (f" to {focus.peer}" if focus.peer else ""), children, "no")
+
+
+def _nodeless_prefixes(plan: Plan, item: ServicePlan, focus: Focus) -> Iterable[ReasonTree]:
+    """What a node that announces would tell, by advertisement."""
+    for name, prefixes in item.bgp.prefixes.items():
+        ad = plan.config.bgp[name]
+        peers = [peer for peer in plan.config.peers if ad.goes_to(peer) and focus.to(peer)]
+        lines = [ReasonTree(attributes_text(merge(prefix, [ad])), "yes") for prefix in prefixes]
+        yield _group(f"{name}: to {listed(peers) or 'nobody'}", lines, None if peers else "no")
 
 
 def _alike(what: str, groups: Mapping[str, tuple[ReasonTree, ...]]) -> Iterable[ReasonTree]:
     """One heading for all names with equal contents."""
-    merged: list[tuple[list[str], tuple[ReasonTree, ...]]] = []
+    merged: dict[tuple[ReasonTree, ...], list[str]] = {}
     for name, children in groups.items():
-        for names, others in merged:
-            if others == children:
-                names.append(name)
-                break
-        else:
-            merged.append(([name], children))
-    for names, children in merged:
-        plural = "s" if len(names) > 1 else ""
-        yield _group(f"{what}{plural} {listed(names)}", children)
+        merged.setdefault(children, []).append(name)
+    for children, names in merged.items():
+        yield _group(_plural(what, names), children)
 
 
-def _told(plan: Plan, item: ServicePlan, node: NodePlan) -> tuple[ReasonTree, ...]:
+def _told(plan: Plan, item: ServicePlan, node: NodePlan, focus: Focus) -> tuple[ReasonTree, ...]:
     """What one node tells its peers of a service."""
     refused: list[ReasonTree] = []
     told: dict[str, tuple[ReasonTree, ...]] = {}
     prefixes = sorted({prefix for items in item.bgp.prefixes.values() for prefix in items})
     for name, peer in node.peers.items():
+        if not focus.to(name):
+            continue
         if peer.refused:
             refused.append(_leaf(peer.refused))
             continue
@@ -214,7 +326,7 @@ def find_route(peer: PeerPlan, prefix: Prefix) -> PlannedRoute | None:
 # Address.
 
 
-def _address(plan: Plan, text: str) -> ReasonTree:
+def _address(plan: Plan, text: str, focus: Focus) -> ReasonTree:
     try:
         address = parse_address(text)
     except InvalidInputError as error:
@@ -222,13 +334,13 @@ def _address(plan: Plan, text: str) -> ReasonTree:
     label = f"address {address}"
     users = _users(plan, address)
     if users:
-        trees = [_service(plan, str(key)) for key in users]
+        trees = [_service(plan, str(key), focus) for key in users]
         twice = [_trouble(p) for p in plan.problems if p.facts.get("address") == str(address)]
         return _group(label, [*trees, *twice])
     for name, pool in plan.config.pools.items():
         if any(address in span for span in pool.ranges):
             unused = _unused(plan, address, name)
-            return ReasonTree(label, "note", (_leaf(unused), _pool(plan, name)))
+            return ReasonTree(label, "note", (_leaf(unused), _pool(plan, name, focus)))
     nowhere = _leaf(reason("address-in-no-pool", address=str(address)))
     return ReasonTree(label, "no", (nowhere,))
 
@@ -247,7 +359,7 @@ def _unused(plan: Plan, address: Address, name: str) -> Reason:
 # Peer.
 
 
-def _peer(plan: Plan, name: str) -> ReasonTree:
+def _peer(plan: Plan, name: str, focus: Focus) -> ReasonTree:
     troubles = _troubles(plan, "BGPPeer", name)
     peer = plan.config.peers.get(name)
     if peer is None:
@@ -260,33 +372,53 @@ def _peer(plan: Plan, name: str) -> ReasonTree:
             children.append(ReasonTree(f"hears BGPAdvertisement {ad.name}", "yes"))
         else:
             children.append(_leaf(reason("peer-not-told", peer=name, advertisement=ad.name)))
-    children += [_session(node, node.peers[name]) for node in plan.nodes.values()]
+    sessions = {
+        node.node: _session(node, node.peers[name])
+        for node in plan.nodes.values()
+        if focus.on(node.node)
+    }
+    children += _alike("node", sessions)
+    if not plan.nodes:
+        children.append(ReasonTree(f"{NODELESS} have sessions"))
     asn = peer.peer_asn or peer.dynamic_asn
     kind = "internal" if peer.internal else "external"
     label = f"peer {name}: {peer.target}, AS {asn}, {kind}"
     return _group(label, [*children, *troubles])
 
 
-def _session(node: NodePlan, peer: PeerPlan) -> ReasonTree:
-    label = f"node {node.node}"
-    refused = peer.refused or node.refused
+def _session(node: NodePlan, peer: PeerPlan) -> tuple[ReasonTree, ...]:
+    """One session: why there is none, or all that goes over it."""
+    refused = peer.refused or (None if node.speaks else node.refused)
     if refused:
-        return ReasonTree(label, "no", (_leaf(refused),))
-    runs = _leaf(reason("peer-runs", node=node.node, peer=peer.peer, target=peer.target))
+        return (_leaf(refused),)
+    runs = _leaf(reason("peer-runs"))
+    if node.refused:
+        return runs, _leaf(node.refused, "announces nothing: ")
     routes = [_planned(item) for item in peer.routes]
-    return ReasonTree(f"{label}: {len(routes)} routes", "yes", (runs, *routes))
+    return runs, _group(_number(len(routes), "route"), _first(routes, "routes"))
+
+
+def _number(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
+
+
+def _first(items: Sequence[ReasonTree], what: str) -> Iterable[ReasonTree]:
+    """As many as a person reads, then how many more there are."""
+    yield from items[:ITEMS_SHOWN]
+    if len(items) > ITEMS_SHOWN:
+        yield ReasonTree(f"and {len(items) - ITEMS_SHOWN} more {what}; `plan` lists them all")
 
 
 def _planned(item: PlannedRoute) -> ReasonTree:
-    origin = f"of {listed(item.services)}, by {listed(item.advertisements)}"
-    notes = tuple(map(_leaf, item.notes))
-    return ReasonTree(attributes_text(item.route), "yes", (ReasonTree(origin), *notes))
+    services, by = listed(item.services, 3), listed(item.advertisements)
+    text = f"{attributes_text(item.route)}: of {services}, by {by}"
+    return ReasonTree(text, "yes", tuple(map(_leaf, item.notes)))
 
 
 # Node.
 
 
-def _node(plan: Plan, name: str) -> ReasonTree:
+def _node(plan: Plan, name: str, focus: Focus) -> ReasonTree:
     node = plan.nodes.get(name)
     if node is None:
         return _missing("node", name, plan.nodes)
@@ -294,40 +426,47 @@ def _node(plan: Plan, name: str) -> ReasonTree:
     answers = []
     for item in node.l2:
         where = "every interface" if item.interfaces is None else listed(item.interfaces)
-        text = f"{item.address} on {where}, for {listed(item.services)}"
+        text = f"{item.address} on {where}, for {listed(item.services, 3)}"
         answers.append(ReasonTree(text, "yes"))
-    sessions = [_session(node, peer) for peer in node.peers.values()]
-    against = _against(plan, name)
+    sessions = {
+        f"{peer.peer} ({peer.target})": _session(node, peer)
+        for peer in node.peers.values()
+        if focus.to(peer.peer)
+    }
+    running = sum(node.speaks and not peer.refused for peer in node.peers.values())
+    against, count = _against(plan, name)
     children = (
         able,
-        _group(f"layer 2: answers for {len(answers)} addresses", answers),
-        _group(f"BGP: {sum(not p.refused for p in node.peers.values())} peers", sessions),
-        _group(f"does not announce {len(against)} services", against, "note"),
+        _group(f"layer 2: answers for {len(answers)} addresses", _first(answers, "addresses")),
+        _group(f"BGP: {_number(running, 'session')}", _alike("peer", sessions)),
+        _group(f"says nothing of {_number(count, 'service')}", against, "note"),
     )
     return ReasonTree(f"node {name}", able.status, children)
 
 
-def _against(plan: Plan, node: str) -> list[ReasonTree]:
+def _against(plan: Plan, node: str) -> tuple[Iterable[ReasonTree], int]:
     """Services that have addresses of which this node says nothing, by any protocol, and why."""
-    found = []
+    found: dict[str, tuple[ReasonTree, ...]] = {}
     for key, item in plan.services.items():
         l2, bgp = item.l2.refused.get(node), item.bgp.refused.get(node)
-        if item.pool and item.l2.owner != node and node not in item.bgp.nodes:
-            why: list[ReasonTree] = []
-            if l2:
-                why.append(_leaf(l2, "layer 2: "))
-            elif node in item.l2.ranking:
-                why.append(_leaf(reason("l2-not-first", owner=item.l2.owner), "layer 2: "))
-            if bgp:
-                why.append(_leaf(bgp, "BGP: "))
-            found.append(ReasonTree(f"service {key}", "no", tuple(why)))
-    return found
+        if not item.pool or item.l2.owner == node or node in item.bgp.nodes:
+            continue
+        why: list[ReasonTree] = []
+        if l2:
+            why.append(_leaf(l2, "layer 2: "))
+        elif node in item.l2.ranking:
+            why.append(_leaf(reason("l2-not-first", owner=item.l2.owner), "layer 2: "))
+        if bgp:
+            why.append(_leaf(bgp, "BGP: "))
+        found[str(key)] = tuple(why)
+    return _alike("service", found), len(found)
 
 
 # Pool.
 
 
-def _pool(plan: Plan, name: str) -> ReasonTree:
+def _pool(plan: Plan, name: str, focus: Focus) -> ReasonTree:
+    del focus  # a pool is the same on every node
     troubles = _troubles(plan, "IPAddressPool", name)
     pool, use = plan.config.pools.get(name), plan.pools.get(name)
     if pool is None or use is None:
@@ -347,7 +486,7 @@ def _pool(plan: Plan, name: str) -> ReasonTree:
     users = [
         ReasonTree(f"{key}: {listed(plan.services[key].addresses)}", "yes") for key in use.services
     ]
-    held = _group(f"held by {len(users)} services", users, "note")
+    held = _group(f"held by {_number(len(users), 'service')}", _first(users, "services"), "note")
     return _group(f"pool {name}: {ranges}", [*_usage(use), *told, held, *troubles])
 
 
@@ -362,7 +501,7 @@ def _usage(use: PoolPlan) -> Iterable[ReasonTree]:
             yield ReasonTree(text, "note" if free else "no")
 
 
-QUESTIONS: dict[str, Callable[[Plan, str], ReasonTree]] = {
+QUESTIONS: dict[str, Callable[[Plan, str, Focus], ReasonTree]] = {
     "service": _service,
     "address": _address,
     "peer": _peer,

@@ -408,6 +408,18 @@ _L2 = (
         "Interfaces do not take part in the choice of the node.",
         "start with --l2-require-interface, or select the nodes that have the interface",
     ),
+    _no(
+        "l2-interface-not-named",
+        "L2Advertisement {advertisement} answers on {interfaces}, not on {interface}",
+        "The advertisement names interfaces, and this one is not among them.",
+        "add the interface to the advertisement",
+    ),
+    _no(
+        "l2-interface-absent",
+        "L2Advertisement {advertisement} names {interfaces}, but {node} does not have it",
+        "The owner of the address lacks an interface that the advertisement names.",
+        "correct the interfaces of the advertisement, or select nodes that have it",
+    ),
 )
 
 _BGP = (
@@ -488,7 +500,7 @@ _QUESTIONS = (
         "{address} of pool {pool} is reserved: it is given only on request",
         "The pool's annotation clarion.metallb.io/reserved names the address.",
     ),
-    _yes("peer-runs", "{node} speaks to {peer} ({target})", "The peer's node selectors match."),
+    _yes("peer-runs", "it has a session", "The peer's node selectors match."),
     _yes("node-eligible", "it may announce", "Nothing rules the node out."),
     _no(
         "not-found",
