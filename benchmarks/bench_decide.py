@@ -128,13 +128,52 @@ def planning() -> None:
     timed(
         "  event: a node becomes NotReady", lambda: again(b.node("node02", "zone=2", ready=False))
     )
+    timed(
+        "  event: a node gets a label that nothing selects",
+        lambda: again(b.node("node03", "zone=0,rack=7")),
+    )
     other = b.pool("q", "192.0.2.0/24", auto=False)
     timed("  event: a pool that nobody uses is created", lambda: again(other))
     ad = b.bgp_advertisement("ad0", communities=["65000:99"])
     timed("  event: an advertisement of all services changes", lambda: again(ad))
 
 
+def selected() -> None:
+    """A node or an advertisement that concerns a tenth of the services costs a tenth."""
+    planner = Planner()
+    for rack in range(10):
+        name = f"rack{rack}"
+        planner.put(b.pool(name, f"10.{rack}.0.0/16", priority=1, service_selectors=[f"r={rack}"]))
+        planner.put(b.l2_advertisement(name, pools=[name], nodes=[f"r={rack}"]))
+        planner.put(b.bgp_advertisement(name, pools=[name], nodes=[f"r={rack}"]))
+    planner.put(b.peer("peer"))
+    for index in range(NODES):
+        planner.put(b.node(f"node{index:02}", f"r={index % 10}"))
+    for index in range(SERVICES):
+        planner.put(b.service(f"s{index:05}", labels=f"r={index % 10}", created=index))
+        planner.put(b.endpoints(f"s{index:05}", f"node{index % NODES:02}"))
+    planner.refresh()
+    planner.put(b.node("node03", "r=3", excluded=True))
+    timed("10 racks: a node of one rack is excluded", planner.refresh)
+    planner.put(b.bgp_advertisement("rack4", pools=["rack4"], nodes=["r=4"], communities=["1:1"]))
+    timed("10 racks: the advertisement of one rack changes", planner.refresh)
+
+
+def resting() -> None:
+    """Addresses that rest after their release."""
+    ledger = ledger_of(b.pool("p", "10.0.0.0/16", hold_down="10m"))
+    services = [b.service(f"s{i}") for i in range(SERVICES)]
+    fill(ledger, services)
+    timed("10000 releases into a hold-down", lambda: [ledger.release(s.key) for s in services])
+    timed("10000 services get their own addresses back", lambda: fill(ledger, services))
+    for service in services:
+        ledger.release(service.key)
+    timed("10000 rests end", lambda: ledger.advance(600.0))
+
+
 if __name__ == "__main__":
     filling()
     sharing()
+    resting()
     planning()
+    selected()

@@ -148,9 +148,18 @@ REMOVALS = st.one_of(
         st.sampled_from(["a", "b", "p1", "p2", "l1", "b1", "r1", "n1", "a-1", "b-1"]),
     ),
 )
-SPEAKERS = st.one_of(st.none(), st.lists(st.sampled_from(NODES), unique=True).map(tuple))
 SECONDS = st.integers(1, 12)
-STEPS = st.one_of(OBJECTS, OBJECTS, OBJECTS, REMOVALS, st.just("refresh"), SECONDS)
+SPEAKERS = st.one_of(st.none(), st.lists(st.sampled_from(NODES), unique=True).map(tuple))
+HEARD = st.one_of(
+    st.tuples(st.just("speakers"), SPEAKERS),
+    st.tuples(
+        st.just("interfaces"),
+        st.sampled_from(NODES),
+        st.one_of(st.none(), st.lists(one_of("eth0", "eth1"), unique=True)),
+    ),
+)
+"""What is known of the nodes beside their objects."""
+STEPS = st.one_of(OBJECTS, OBJECTS, OBJECTS, REMOVALS, HEARD, st.just("refresh"), SECONDS)
 """An object, the removal of one, a look at all that happened, and one after some seconds."""
 EVENTS = st.lists(STEPS, min_size=5, max_size=50)
 
@@ -160,6 +169,10 @@ def apply(planner: Planner, event: Any) -> None:
         planner.refresh()
     elif isinstance(event, int):
         planner.refresh(planner.ledger.now + event)
+    elif isinstance(event, tuple) and event[0] == "speakers":
+        planner.set_speakers(event[1])
+    elif isinstance(event, tuple) and event[0] == "interfaces":
+        planner.set_interfaces(event[1], event[2])
     elif isinstance(event, tuple):
         kind, name = event
         namespaces = {Service: "default", EndpointSlice: "default", Node: ""}

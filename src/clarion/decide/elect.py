@@ -12,7 +12,7 @@ import msgspec
 
 from clarion.base.addr import Address
 from clarion.decide.endpoints import Serving, is_local
-from clarion.decide.nodes import Nodes, present, wanted_interfaces
+from clarion.decide.nodes import Candidates, Nodes
 from clarion.decide.reasons import Reason, reason
 from clarion.decide.registry import listed
 from clarion.decide.settings import Pool
@@ -99,7 +99,7 @@ def decide_l2(
     if incumbent == ranking[0]:
         notes.append(reason("l2-incumbent", node=incumbent))
     return _on_interfaces(
-        nodes,
+        found,
         L2Decision(
             addresses=addresses,
             owner=ranking[0],
@@ -138,11 +138,10 @@ def _against(
     return None
 
 
-def _on_interfaces(nodes: Nodes, decision: L2Decision) -> L2Decision:
+def _on_interfaces(found: Candidates, decision: L2Decision) -> L2Decision:
     """Where the owner answers; it is not replaced if it lacks the interfaces."""
     owner = decision.owner
-    wanted = wanted_interfaces(nodes.covering(decision.advertisements, owner))
-    usable = present(wanted, nodes.facts[owner].interfaces)
+    wanted, usable = found.wanted[owner], found.usable[owner]
     if usable == ():
         why = reason("l2-owner-without-interface", node=owner, interfaces=listed(wanted or ()))
     else:

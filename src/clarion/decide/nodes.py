@@ -51,11 +51,21 @@ def node_facts(
     )
 
 
+Interfaces = tuple[str, ...] | None
+
+
 class Candidates(msgspec.Struct, frozen=True):
-    """Nodes that may own an address under some L2 advertisements, with their scores."""
+    """Nodes that may own an address under some L2 advertisements: all that an election reads.
+
+    Attributes:
+        wanted: Interfaces that the advertisements name for each candidate; None for all.
+        usable: Those of them that the candidate has.
+    """
 
     scores: dict[str, int]
     refused: dict[str, Reason]
+    wanted: dict[str, Interfaces]
+    usable: dict[str, Interfaces]
 
 
 class Speakers(msgspec.Struct, frozen=True):
@@ -96,7 +106,7 @@ class Nodes:
         """Nodes that may own addresses announced by these L2 advertisements."""
         if names not in self._l2:
             ads = [self.config.l2[name] for name in names]
-            found = Candidates({}, {})
+            found = Candidates({}, {}, {}, {})
             for name, facts in self.facts.items():
                 covering = [ad for ad in ads if ad.covers_node(facts.labels)]
                 refused = self._l2_refusal(facts, covering)
@@ -104,26 +114,24 @@ class Nodes:
                     found.refused[name] = refused
                 else:
                     found.scores[name] = sum(ad.score(facts.labels) for ad in covering)
+                    found.wanted[name] = wanted = wanted_interfaces(covering)
+                    found.usable[name] = present(wanted, facts.interfaces)
             self._l2[names] = found
         return self._l2[names]
 
     def _l2_refusal(self, facts: NodeFacts, covering: list[L2Settings]) -> Reason | None:
+        # What befalls a node that is not selected anyway is no news to the service.
+        if not covering:
+            return reason("node-not-selected")
         refused = self.refusal(facts)
         if refused:
             return refused
         if not facts.ready:
             return reason("node-not-ready")
-        if not covering:
-            return reason("node-not-selected")
         wanted = wanted_interfaces(covering)
         if self.options.l2_require_interface and present(wanted, facts.interfaces) == ():
             return reason("node-without-interface", interfaces=", ".join(wanted or ()))
         return None
-
-    def covering(self, names: Iterable[str], node: str) -> list[L2Settings]:
-        """Those of these L2 advertisements that cover the node."""
-        labels = self.facts[node].labels
-        return [ad for name in names if (ad := self.config.l2[name]).covers_node(labels)]
 
     def speakers(self, pool: Pool, names: tuple[str, ...]) -> Speakers:
         """Nodes that may tell of a pool by these BGP advertisements."""
@@ -144,11 +152,11 @@ class Nodes:
     def _bgp_refusal(
         self, facts: NodeFacts, pool: Pool, covering: list[BGPSettings]
     ) -> Reason | None:
+        if not covering:
+            return reason("node-not-selected")
         refused = self.refusal(facts)
         if refused:
             return refused
-        if not covering:
-            return reason("node-not-selected")
         pair = clashing_pair(pool, covering)
         if pair:
             return reason("bgp-local-pref-conflict", one=pair[0].name, two=pair[1].name)

@@ -109,6 +109,39 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     pools: dict[str, PoolPlan]
 
 
+def judged_anew(
+    before: Nodes, now: Nodes, services: Mapping[ObjectKey, ServicePlan]
+) -> set[ObjectKey]:
+    """Services that were decided with nodes that are judged otherwise now.
+
+    A service reads of the nodes what its advertisements make of them, and who answers now.
+    """
+    if before.incumbents != now.incumbents:
+        return set(services)
+    l2: dict[tuple[str, ...], bool] = {}
+    bgp: dict[tuple[str, tuple[str, ...]], bool] = {}
+    found = set()
+    for key, item in services.items():
+        names, told = item.l2.advertisements, (item.pool, tuple(item.bgp.prefixes))
+        if names not in l2:
+            l2[names] = names != () and (
+                not now.config.l2.keys() >= set(names)
+                or before.candidates(names) != now.candidates(names)
+            )
+        if told not in bgp:
+            bgp[told] = told[1] != () and _told_anew(before, now, *told)
+        if l2[names] or bgp[told]:
+            found.add(key)
+    return found
+
+
+def _told_anew(before: Nodes, now: Nodes, pool: str, names: tuple[str, ...]) -> bool:
+    old, new = before.config.pools.get(pool), now.config.pools.get(pool)
+    if old is None or new is None or not now.config.bgp.keys() >= set(names):
+        return True
+    return before.speakers(old, names) != now.speakers(new, names)
+
+
 def assemble(
     nodes: Nodes,
     ledger: Ledger,

@@ -21,7 +21,7 @@ from clarion.decide.endpoints import EVERYBODY, Serving, service_of, serving
 from clarion.decide.findings import findings
 from clarion.decide.ledger import Ledger, PoolUsage
 from clarion.decide.nodes import NodeFacts, Nodes, node_facts
-from clarion.decide.plan import L2Announcement, Plan, ServicePlan, assemble, join_l2
+from clarion.decide.plan import L2Announcement, Plan, ServicePlan, assemble, join_l2, judged_anew
 from clarion.decide.problems import Problem
 from clarion.decide.reasons import Reason, reason
 from clarion.decide.registry import listed
@@ -250,17 +250,19 @@ class Planner:
             self._replan |= self.services.keys()
 
     def _refresh_nodes(self, old: Config) -> None:
-        """Read the nodes again; a change of what decisions read of them touches every service."""
+        """Read the nodes again; what changed touches the services whose nodes it concerns."""
         if self._facts_stale:
             self._facts_stale = False
             nodes = (item for item in self._objects[Node].values() if isinstance(item, Node))
             facts = {n.name: node_facts(n, self._speakers, self._interfaces) for n in nodes}
             self._nodes_dirty |= facts != self._facts
             self._facts = facts
+        if not self._nodes_dirty and self.config == old:
+            return
+        before = self._nodes
+        self._nodes = Nodes(self.config, self.options, self._facts, self._incumbents)
         if self._nodes_dirty:
-            self._replan |= self.services.keys()
-        if self._nodes_dirty or self.config != old:
-            self._nodes = Nodes(self.config, self.options, self._facts, self._incumbents)
+            self._replan |= judged_anew(before, self._nodes, self.services)
         self._nodes_dirty = False
 
     def _allocate(self) -> dict[ObjectKey, Outcome]:
