@@ -13,15 +13,16 @@ from clarion.base.addr import parse_address
 from clarion.decide.allocate import Outcome, converge
 from clarion.decide.config import build_config
 from clarion.decide.ledger import Ledger
-from clarion.decide.planner import Planner, plan
+from clarion.decide.planner import Planner
 from clarion.decide.snapshot import Options, Snapshot
-from clarion.model.core import Service
+from clarion.model.core import LoadBalancerIngress, LoadBalancerStatus, Service, ServiceStatus
 from clarion.model.meta import ObjectKey
 from clarion.testing import builders as b
 
 V4 = b.pool("p", "192.0.2.0/31")
 V6 = b.pool("p", "2001:db8::/127")
 DUAL = b.pool("p", "192.0.2.0/31", "2001:db8::/127")
+WEB = ObjectKey("default", "web")
 ONE = b.pool("p", "192.0.2.0/32")
 PREFER: dict[str, Any] = {"families": (4, 6), "policy": "PreferDualStack"}
 REQUIRE: dict[str, Any] = {"families": (4, 6), "policy": "RequireDualStack"}
@@ -102,6 +103,9 @@ CASES: list[tuple[str, list[Any], list[dict[str, Any]], str]] = [
     ("namespace selectors that match nothing admit nobody", [b.pool("p", "192.0.2.0/31", namespace_selectors=["a=b"])], [s(pool="p")], "-pool-for-other-namespaces"),
     ("a negative priority comes before a positive one", [b.pool("a", "192.0.2.0/32", priority=1), b.pool("b", "192.0.2.1/32", priority=-1)], [s(), s()], "192.0.2.1 192.0.2.0"),
     ("reserved pools of equal priority by name", [b.pool("b", "192.0.2.0/32", priority=7), b.pool("a", "192.0.2.1/32", priority=7)], [s(), s()], "192.0.2.1 192.0.2.0"),
+    ("namespaces by name or by selector", [b.namespace("other", "a=b"), b.pool("p", "192.0.2.0/31", namespaces=["default"], namespace_selectors=["a=b"])], [s(), s(name="other/s1")], "192.0.2.0 192.0.2.1"),
+    ("a reserved pool that is full falls back on a general one", [b.pool("p", "192.0.2.0/32", namespaces=["default"]), b.pool("q", "192.0.2.8/32")], [s(), s()], "192.0.2.0 192.0.2.8"),
+    ("a reserved pool with autoAssign off is not tried", [b.pool("p", "192.0.2.0/32", namespaces=["default"], auto=False), b.pool("q", "192.0.2.8/32")], [s()], "192.0.2.8"),
     ("namespace by selector", [b.namespace("default", "a=b"), b.pool("p", "192.0.2.0/31", namespace_selectors=["a=b"])], [s()], "192.0.2.0"),
     ("an empty serviceAllocation only sets the priority", [b.pool("p", "192.0.2.0/31", priority=1)], [s()], "192.0.2.0"),
     # Sharing.
@@ -139,6 +143,9 @@ CASES: list[tuple[str, list[Any], list[dict[str, Any]], str]] = [
     ("an unreadable request takes nothing away", [V4], [s(ingress=("192.0.2.1",), ips="web")], "192.0.2.1"),
     ("garbage in the status", [V4], [s(ingress=("web",))], "192.0.2.0"),
     ("two of one family in the status", [V4], [s(ingress=("192.0.2.0", "192.0.2.1"))], "192.0.2.0"),
+    ("three in the status", [DUAL], [s(ingress=("192.0.2.0", "192.0.2.1", "2001:db8::"))], "192.0.2.0"),
+    ("a duplicate in the status", [V4], [s(ingress=("192.0.2.1", "192.0.2.1"))], "192.0.2.0"),
+    ("the same two addresses asked for in another order", [DUAL], [s(ingress=("192.0.2.0", "2001:db8::1"), ips="2001:db8::1,192.0.2.0", **REQUIRE)], "192.0.2.0+2001:db8::1"),
     ("v4 in the status of a v6 service", [DUAL], [s(families=(6,), ingress=("192.0.2.0",))], "2001:db8::"),
     ("both in the status of a v4 service", [DUAL], [s(ingress=("192.0.2.0", "2001:db8::"), policy="PreferDualStack")], "192.0.2.0"),
     ("one in the status of a service that prefers two", [DUAL], [s(ingress=("2001:db8::1",), **PREFER)], "192.0.2.0+2001:db8::1"),
@@ -240,6 +247,49 @@ def test_a_change_of_type_clears_what_we_wrote_and_only_that() -> None:
     ours = {"metallb.io/ip-allocated-from-pool": "p"}
     assert converge(ledger, b.service(type="NodePort", annotations=ours)).action == "clear"
     assert converge(ledger, b.service(type="NodePort")).action == "ignore"
+
+
+def test_an_ingress_with_a_host_name_only_is_no_address() -> None:
+    named = LoadBalancerStatus(ingress=(LoadBalancerIngress(hostname="web.example"),))
+    service = msgspec.structs.replace(b.service(), status=ServiceStatus(load_balancer=named))
+    outcome = converge(ledger_of(V4), service)
+    assert (outcome.action, text_of(outcome, "")) == ("assign", "192.0.2.0")
+
+
+# What a service with 192.0.2.0 of pool p becomes -> what it has then.
+SERVICE_CHANGES: list[tuple[str, list[Any], dict[str, Any], str]] = [
+    ("its labels leave the selector", [b.pool("p", "192.0.2.0/31", service_selectors=["a=b"]), b.pool("q", "192.0.2.8/32")], s(labels="a=c"), "192.0.2.8"),
+    ("it loses its cluster IP", [V4], s(cluster_ips=()), "-no-cluster-ip"),
+    ("it becomes headless", [V4], s(cluster_ips=("None",)), "-no-cluster-ip"),
+    ("it asks for another address", [V4], s(ips="192.0.2.1"), "192.0.2.1"),
+    ("it asks for an address that it cannot have", [V4], s(ips="198.51.100.1"), "-address-in-no-pool"),
+    ("it asks for another pool", [V4, b.pool("q", "192.0.2.8/32")], s(pool="q"), "192.0.2.8"),
+    ("it asks for a pool that does not exist", [V4], s(pool="nowhere"), "-pool-unknown"),
+    ("it asks for the pool that it has", [V4], s(pool="p"), "192.0.2.0"),
+    ("it becomes IPv6", [DUAL], s(families=(6,)), "2001:db8::"),
+    ("it wants both families", [DUAL], s(**REQUIRE), "192.0.2.0+2001:db8::"),
+    ("it prefers both families", [DUAL], s(**PREFER), "192.0.2.0+2001:db8::"),
+    ("its ports change", [V4], s(ports=[443]), "192.0.2.0"),
+    ("its traffic policy changes", [V4], s(local=True, selector={"a": "b"}), "192.0.2.0"),
+    ("its request becomes unreadable", [V4], s(ips="web"), "192.0.2.0"),
+    ("its class becomes another", [V4], s(load_balancer_class="other.example/lb"), "-class-not-ours"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("label", "pools", "wish", "expected"), SERVICE_CHANGES, ids=[row[0] for row in SERVICE_CHANGES]
+)
+def test_service_changes(label: str, pools: list[Any], wish: dict[str, Any], expected: str) -> None:
+    planner = Planner()
+    for obj in (*pools, b.service("web", labels="a=b")):
+        planner.put(obj)
+    planner.refresh()
+    assert addresses(planner, "web") == ["192.0.2.0"]
+    planner.put(b.service("web", **{"labels": "a=b", **wish}))
+    planner.refresh()
+    outcome = planner.outcome(WEB)
+    assert outcome
+    assert text_of(outcome, expected) == expected
 
 
 def test_the_ledger_counts_while_our_write_is_not_seen_yet() -> None:
@@ -378,192 +428,16 @@ def test_a_service_that_prefers_two_families_gets_the_second_when_it_comes_free(
     assert addresses(planner, "both") == ["192.0.2.0", "2001:db8::"]
 
 
-WEB, API = ObjectKey("default", "web"), ObjectKey("default", "api")
-HELD = b.pool("p", "192.0.2.0/32", hold_down="10m")
-
-
-def resting_planner(pool: Any = HELD, **wish: Any) -> Planner:
-    """A planner in which `web` gave its address back at second 1000."""
+def test_a_namespace_that_loses_its_label_loses_the_pool() -> None:
     planner = Planner()
-    for obj in (pool, b.service("web", **wish)):
+    pool = b.pool("p", "192.0.2.0/31", namespace_selectors=["a=b"])
+    for obj in (pool, b.namespace("default", "a=b"), b.service("web")):
         planner.put(obj)
-    planner.refresh(900.0)
-    planner.remove(Service, WEB)
-    planner.refresh(1000.0)
-    return planner
-
-
-def asked(planner: Planner, now: float, name: str = "api", **wish: Any) -> str:
-    planner.put(b.service(name, **wish))
-    planner.refresh(now)
-    outcome = planner.outcome(ObjectKey("default", name))
-    assert outcome
-    against = next((item.code for item in outcome.reasons if item.verdict == "no"), "")
-    return text_of(outcome, f"-{against}")
-
-
-# Service and second of its demand -> what it gets, while 192.0.2.0 rests from 1000 to 1600.
-HOLD_DOWN: list[tuple[str, str, float, dict[str, Any], str]] = [
-    ("another service waits", "api", 1001, s(), "-pool-resting"),
-    ("another service waits to the end", "api", 1599.9, s(), "-pool-resting"),
-    ("and gets it then", "api", 1600, s(), "192.0.2.0"),
-    ("asking for it does not help", "api", 1001, s(ips="192.0.2.0"), "-address-resting"),
-    ("asking for the pool does not help", "api", 1001, s(pool="p"), "-pool-resting"),
-    ("sharing does not help", "api", 1001, s(share="k"), "-pool-resting"),
-    ("the service that had it gets it at once", "web", 1001, s(), "192.0.2.0"),
-    ("on request too", "web", 1001, s(ips="192.0.2.0"), "192.0.2.0"),
-    ("with another key too", "web", 1001, s(share="k"), "192.0.2.0"),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("label", "name", "now", "wish", "expected"), HOLD_DOWN, ids=[row[0] for row in HOLD_DOWN]
-)
-def test_hold_down(label: str, name: str, now: float, wish: dict[str, Any], expected: str) -> None:
-    planner = resting_planner()
-    assert planner.next_deadline() == 1600.0
-    assert planner.ledger.usage("p").resting == {4: 1, 6: 0}
-    assert asked(planner, now, name, **wish) == expected
-    if expected == "192.0.2.0":
-        assert planner.next_deadline() is None
-        assert planner.ledger.usage("p").resting == {4: 0, 6: 0}
-
-
-def test_who_waits_gets_what_has_rested_enough() -> None:
-    planner = resting_planner()
-    assert asked(planner, 1001.0) == "-pool-resting"
-    changes = planner.refresh(1600.0)
-    assert [str(item.service) for item in changes.outcomes] == ["default/api"]
-    assert addresses(planner, "api") == ["192.0.2.0"]
-
-
-def test_who_waits_is_told_when_the_rest_ends_in_another_way() -> None:
-    planner = resting_planner()
-    assert asked(planner, 1001.0) == "-pool-resting"
-    planner.put(b.service("web"))
-    planner.refresh(1002.0)
+    planner.refresh()
     assert addresses(planner, "web") == ["192.0.2.0"]
-    outcome = planner.outcome(API)
-    assert outcome
-    assert outcome.reasons[0].code == "pool-exhausted"
-
-
-def test_who_asks_for_an_address_is_told_that_its_rest_ended_in_use() -> None:
-    planner = resting_planner(b.pool("p", "192.0.2.0/30", hold_down="10m"))
-    assert asked(planner, 1001.0, ips="192.0.2.0") == "-address-resting"
-    planner.put(b.service("web"))
-    planner.refresh(1002.0)
-    outcome = planner.outcome(API)
-    assert outcome
-    assert outcome.reasons[-1].code == "address-held"
-
-
-def test_a_reserved_address_that_comes_back_is_reserved_still() -> None:
-    pool = b.pool("p", "192.0.2.0/31", reserved="192.0.2.0")
-    assert asked(resting_planner(pool, ips="192.0.2.0"), 1001.0) == "192.0.2.1"
-
-
-def test_an_address_that_is_replaced_rests() -> None:
-    ledger = ledger_of(b.pool("p", "192.0.2.0/31", hold_down="10m"))
-    held = converge(ledger, b.service("web")).addresses
-    holding = ledger.holding(WEB)
-    assert holding
-    other = parse_address("192.0.2.1")
-    ledger.hold(WEB, msgspec.structs.replace(holding, addresses=(other,)))
-    assert [rest.address for rest in ledger.resting()] == list(held)
-
-
-def test_without_hold_down_an_address_is_free_at_once() -> None:
-    planner = resting_planner(ONE)
-    assert planner.next_deadline() is None
-    assert asked(planner, 1001.0) == "192.0.2.0"
-
-
-def test_other_addresses_are_given_while_one_rests() -> None:
-    planner = resting_planner(b.pool("p", "192.0.2.0/31", hold_down="10m"))
-    assert asked(planner, 1001.0) == "192.0.2.1"
-
-
-def test_an_address_that_others_still_share_does_not_rest() -> None:
-    planner = Planner()
-    for obj in (HELD, b.service("web", share="k"), b.service("api", share="k", ports=[81])):
-        planner.put(obj)
-    planner.refresh(900.0)
-    planner.remove(Service, WEB)
-    planner.refresh(1000.0)
-    assert planner.next_deadline() is None
-    assert asked(planner, 1001.0, "more", share="k") == "192.0.2.0"
-
-
-def test_a_hold_down_that_is_taken_away_ends_at_once() -> None:
-    planner = resting_planner()
-    assert asked(planner, 1001.0) == "-pool-resting"
-    planner.put(ONE)
-    planner.refresh(1002.0)
-    assert addresses(planner, "api") == ["192.0.2.0"]
-
-
-def test_a_hold_down_that_is_shortened_counts_from_the_release() -> None:
-    planner = resting_planner()
-    planner.put(b.pool("p", "192.0.2.0/32", hold_down="2m"))
-    planner.refresh(1010.0)
-    assert planner.next_deadline() == 1120.0
-
-
-def test_an_address_rests_on_when_its_pool_changes() -> None:
-    planner = resting_planner()
-    planner.put(b.pool("p", "192.0.2.0/31", hold_down="10m"))
-    planner.refresh(1010.0)
-    assert planner.next_deadline() == 1600.0
-    assert asked(planner, 1011.0) == "192.0.2.1"
-    planner.put(b.pool("p", "192.0.2.1/32", hold_down="10m"))
-    planner.refresh(1012.0)
-    assert planner.next_deadline() is None
-
-
-def test_what_a_pool_takes_from_a_service_rests_too() -> None:
-    planner = Planner()
-    dual = b.pool("p", "192.0.2.0/31", "2001:db8::/127", hold_down="10m")
-    for obj in (dual, b.service("web", **REQUIRE)):
-        planner.put(obj)
-    planner.refresh(900.0)
-    planner.put(b.pool("p", "192.0.2.0/31", "2001:db8::1/128", hold_down="10m"))
-    planner.put(b.service("api", created=0))
-    planner.refresh(1000.0)
-    # It gets the address back that the pool still has, and nobody else does.
-    assert addresses(planner, "web") == ["192.0.2.0", "2001:db8::1"]
-    assert addresses(planner, "api") == ["192.0.2.1"]
-
-
-def test_a_reserved_address_rests_for_those_who_ask() -> None:
-    pool = b.pool("p", "192.0.2.0/31", reserved="192.0.2.0", hold_down="10m")
-    planner = resting_planner(pool, ips="192.0.2.0")
-    assert planner.ledger.usage("p").resting == {4: 0, 6: 0}
-    assert asked(planner, 1001.0, ips="192.0.2.0") == "-address-resting"
-    assert asked(planner, 1002.0, "web") == "192.0.2.1"
-    assert asked(planner, 1600.0, ips="192.0.2.0") == "192.0.2.0"
-
-
-def test_rest_is_part_of_a_snapshot() -> None:
-    planner = resting_planner()
-    asked(planner, 1001.0)
-    again = plan(planner.snapshot())
-    assert again.services == planner.plan().services
-    assert again.pools == planner.plan().pools
-
-
-def test_addresses_at_rest_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("clarion.decide.resting.POOL_RESTING_ADDRESSES", 2)
-    planner = Planner()
-    planner.put(b.pool("p", "192.0.2.0/30", hold_down="10m"))
-    for name in "abc":
-        planner.put(b.service(name, created=ord(name)))
-    planner.refresh(900.0)
-    for second, name in enumerate("abc"):
-        planner.remove(Service, ObjectKey("default", name))
-        planner.refresh(1000.0 + second)
-    assert [str(rest.address) for rest in planner.ledger.resting()] == ["192.0.2.1", "192.0.2.2"]
-    assert asked(planner, 1003.0) == "192.0.2.0"
+    planner.put(b.namespace("default"))
+    planner.refresh()
+    assert addresses(planner, "web") == []
 
 
 POOL_CHANGES: list[tuple[str, list[Any], str, str]] = [

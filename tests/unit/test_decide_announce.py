@@ -104,6 +104,8 @@ L2_CASES: list[tuple[str, list[Any], str, dict[str, str]]] = [
     ("a node that is not ready", [S, L2, b.node("n2", ready=False)], " ".join(n for n in FULL_ORDER if n != "n2"), {"n2": "node-not-ready"}),
     ("a node without network", [S, L2, b.node("n2", network_unavailable=True)], " ".join(n for n in FULL_ORDER if n != "n2"), {"n2": "node-network-unavailable"}),
     ("an excluded node", [S, L2, b.node("n2", excluded=True)], " ".join(n for n in FULL_ORDER if n != "n2"), {"n2": "node-excluded"}),
+    ("the value of the label does not matter", [S, L2, b.node("n2", "node.kubernetes.io/exclude-from-external-load-balancers=false")], " ".join(n for n in FULL_ORDER if n != "n2"), {"n2": "node-excluded"}),
+    ("a node that is not selected anyway", [S, b.l2_advertisement("l2", nodes=["zone=east"]), b.node("n2", excluded=True)], "n1", {"n2": "node-not-selected", "n3": "node-not-selected"}),
     ("an excluded node, told not to mind", [S, L2, b.node("n2", excluded=True), Options(ignore_exclude_lb=True)], " ".join(FULL_ORDER), {}),
     ("policy Local: only nodes with an endpoint", [LOCAL, L2, b.endpoints("web", "n3")], "n3", {"n1": "node-without-local-endpoint", "n2": "node-without-local-endpoint"}),
     ("policy Cluster: endpoints anywhere", [S, L2, b.endpoints("web", "n3")], " ".join(FULL_ORDER), {}),
