@@ -144,6 +144,15 @@ def test_overlap_names_the_other_pool(kubectl: Kubectl) -> None:
     kubectl("delete", "ipaddresspool", "first", "-n", NS)
 
 
+def test_annotations_that_are_configuration_are_judged_too(kubectl: Kubectl) -> None:
+    kubectl("apply", "-f", "-", stdin=pool("annotated", "203.0.113.0/28"))
+    say = ("annotate", "ipaddresspool", "-n", NS, "annotated", "--overwrite")
+    refused = kubectl.fails(*say, "clarion.metallb.io/hold-down=soon")
+    assert "hold-down-invalid" in refused
+    kubectl(*say, "clarion.metallb.io/hold-down=10m", "example.com/note=soon")
+    kubectl("delete", "ipaddresspool", "-n", NS, "annotated")
+
+
 def test_order_of_creation_does_not_matter(kubectl: Kubectl) -> None:
     advertisement = {
         "apiVersion": "metallb.io/v1beta1",

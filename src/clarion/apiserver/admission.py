@@ -12,6 +12,7 @@ from clarion.apiserver.store import Entry, Key, Store
 from clarion.decide.config import admission_problems
 from clarion.decide.problems import Problem
 from clarion.decide.snapshot import FIELDS, Options, Snapshot
+from clarion.model.annotations import OWN_PREFIX
 from clarion.model.codec import UndecodableError, decode, from_builtins
 from clarion.model.core import Secret
 from clarion.model.kinds import Kind, kind_of
@@ -33,7 +34,7 @@ class ConfigAdmission:
     def admit(self, resource: Resource, key: Key, new: Json, old: Json | None) -> list[Cause]:
         """Every problem that `new` brings; empty when it may be stored."""
         kind = self._judged.get(resource.id)
-        if kind is None or (old is not None and new.get("spec") == old.get("spec")):
+        if kind is None or (old is not None and _configuring(new) == _configuring(old)):
             return []
         try:
             candidate = from_builtins(new, kind.struct)
@@ -53,6 +54,13 @@ class ConfigAdmission:
             obj = _read(entry, secrets)
             if obj is not None:
                 yield obj
+
+
+def _configuring(obj: Json) -> tuple[object, dict[str, str]]:
+    """What of an object is configuration: its spec, and the annotations that are read like it."""
+    annotations = (obj.get("metadata") or {}).get("annotations") or {}
+    own = {key: value for key, value in annotations.items() if key.startswith(OWN_PREFIX)}
+    return obj.get("spec"), own
 
 
 def _read(entry: Entry, kind: Kind) -> KubeObject | None:

@@ -13,6 +13,9 @@ LOAD_BALANCER_IPS: Final = "metallb.io/loadBalancerIPs"
 ALLOW_SHARED_IP: Final = "metallb.io/allow-shared-ip"
 IP_ALLOCATED_FROM_POOL: Final = "metallb.io/ip-allocated-from-pool"
 
+# Annotations on configuration objects, read like fields; MetalLB ignores them.
+OWN_PREFIX: Final = "clarion.metallb.io/"
+
 # On a BGPPeer: `true` waits for the peer to connect. MetalLB has no such field and ignores it.
 PASSIVE: Final = "clarion.metallb.io/passive"
 
