@@ -13,6 +13,7 @@ from clarion.base.addr import Address, AddressRange, Prefix
 from clarion.decide.advertise import AdvertisedRoute
 from clarion.decide.communities import format_community
 from clarion.decide.diff import PlanDiff
+from clarion.decide.ledger import INT64_MAX
 from clarion.decide.plan import Plan
 from clarion.decide.problems import ObjectRef, Problem
 from clarion.decide.reasons import Reason
@@ -40,6 +41,9 @@ def document(value: Any) -> Any:
         return sorted(map(document, value))
     if isinstance(value, tuple | list):
         return [document(item) for item in value]
+    if isinstance(value, int) and value > INT64_MAX:
+        # Sizes of IPv6 pools; few readers of JSON know such numbers.
+        return str(value)
     return value
 
 

@@ -82,7 +82,10 @@ def strongest(changes: tuple[FieldChange, ...]) -> Effect:
 
 
 def _value(peer: Peer, field: str) -> Any:
+    """What the session uses: without a keepalive time, a third of the hold time."""
     value = getattr(peer, field)
+    if field == "keepalive_time" and value is None:
+        return _value(peer, "hold_time") / 3
     return DEFAULTS.get(field) if value is None else value
 
 
