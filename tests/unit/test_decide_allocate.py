@@ -219,6 +219,21 @@ def test_events(label: str, objects: list[Any], wish: dict[str, Any], expected: 
     assert [f"{note.type} {note.reason}" for note in outcome.events] == expected
 
 
+def test_event_reasons_are_those_that_metallb_users_watch_for() -> None:
+    # MetalLB has InternalError too, for states that cannot arise here.
+    assert {text for _, _, _, events in EVENTS for text in events} == {
+        "Normal IPAllocated",
+        "Normal ClearAssignment",
+        "Normal AdditionalAssignFailed",
+        "Warning AllocationFailed",
+        "Warning LoadBalancerFailed",
+        "Warning nolbIPsIPFamily",
+        "Warning noclusterIPsIPFamily",
+        "Warning not enough clusterips",
+        "Warning deprecatedAnnotation",
+    }
+
+
 @pytest.mark.parametrize(
     ("lb_class", "wanted", "action"),
     [
