@@ -6,6 +6,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from clarion.decide.diff import CLASSES, PlanDiff, diff
+from clarion.decide.explain import explain
+from clarion.decide.narrow import plan_for
 from clarion.decide.plan import Plan
 from clarion.decide.planner import plan
 from clarion.decide.snapshot import Snapshot
@@ -225,3 +227,24 @@ def test_every_change_is_classified_and_has_its_reasons(one: Plan, two: Plan) ->
         if reasons is not None:
             assert reasons, item
             assert all("{" not in why.text for why in reasons)
+
+
+@SETTINGS
+@given(st.lists(OBJECTS, max_size=8), SPEAKERS)
+def test_an_answer_from_a_part_of_the_plan_is_that_of_the_whole(
+    edits: list[Any], speakers: tuple[str, ...] | None
+) -> None:
+    objects = {(type(obj), obj.name): obj for obj in (*WORLD, *edits)}
+    snapshot = Snapshot.from_objects(objects.values(), speakers=speakers)
+    whole = plan(snapshot)
+    addresses = {str(address) for item in whole.services.values() for address in item.addresses}
+    questions = [
+        *(("service", str(key)) for key in whole.services),
+        *(("address", text) for text in addresses),
+        *(("node", name) for name in NODES),
+        ("service", "nobody"),
+        ("address", "192.0.2.3"),
+    ]
+    for kind, name in questions:
+        part = plan_for(snapshot, kind, name)
+        assert explain(part, kind, name) == explain(whole, kind, name)

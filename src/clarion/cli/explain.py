@@ -6,7 +6,7 @@ from clarion.cli.render import print_json, print_tree
 from clarion.cli.sources import Wanted, load, source_options
 from clarion.decide.document import EXPLAIN_SCHEMA, document
 from clarion.decide.explain import QUESTIONS, Focus, explain
-from clarion.decide.planner import plan
+from clarion.decide.narrow import plan_for
 
 
 @click.command(context_settings={"max_content_width": 110})
@@ -25,7 +25,7 @@ def command(
     Exits with 1 if what is asked about does not exist.
     """
     focus = Focus(node=node, peer=peer, interface=interface)
-    tree = explain(plan(load(wanted).snapshot), kind, name, focus)
+    tree = explain(plan_for(load(wanted).snapshot, kind, name), kind, name, focus)
     if output == "json":
         print_json({"schema": EXPLAIN_SCHEMA, "kind": kind, "name": name, "answer": document(tree)})
     else:
