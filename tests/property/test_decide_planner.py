@@ -250,7 +250,8 @@ def fresh(snapshot: Snapshot, before: Planner) -> Plan:
     """A plan from nothing but the snapshot and the last good configuration."""
     planner = Planner(snapshot.options)
     planner.config = before.config
-    planner.ledger.set_pools(before.config.pools)
+    lost = bool(before.config.lost_pools)
+    planner.ledger.set_pools(before.config.pools, lost=lost)
     planner.load(snapshot)
     planner.refresh(snapshot.now)
     return planner.plan()

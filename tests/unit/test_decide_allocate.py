@@ -443,6 +443,32 @@ def test_a_service_that_prefers_two_families_gets_the_second_when_it_comes_free(
     assert addresses(planner, "both") == ["192.0.2.0", "2001:db8::"]
 
 
+def test_a_pool_that_cannot_be_read_at_the_start_costs_nobody_an_address() -> None:
+    planner = Planner()
+    for obj in (b.pool("p", "192.0.2.0/33"), b.service("web", ingress=("192.0.2.1",))):
+        planner.put(obj)
+    planner.put(b.service("new", created=1))
+    planner.refresh()
+    outcome = planner.outcome(WEB)
+    assert outcome
+    assert (outcome.action, outcome.reasons[0].code) == ("ignore", "address-of-lost-pool")
+    planner.put(V4)
+    planner.refresh()
+    assert addresses(planner, "web") == ["192.0.2.1"]
+    assert addresses(planner, "new") == ["192.0.2.0"]
+
+
+def test_an_address_of_a_lost_pool_is_taken_when_the_pool_is_deleted() -> None:
+    planner = Planner()
+    broken = b.pool("p", "192.0.2.0/33")
+    for obj in (broken, b.service("web", ingress=("192.0.2.1",))):
+        planner.put(obj)
+    planner.refresh()
+    planner.remove(type(broken), broken.key)
+    (outcome,) = planner.refresh().outcomes
+    assert (outcome.action, outcome.ingress) == ("pending", ())
+
+
 def test_a_namespace_that_loses_its_label_loses_the_pool() -> None:
     planner = Planner()
     pool = b.pool("p", "192.0.2.0/31", namespace_selectors=["a=b"])

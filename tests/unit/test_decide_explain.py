@@ -205,6 +205,7 @@ ANSWERS: list[tuple[str, list[Any], str]] = [
     ("family-changed", wish(ingress=("2001:db8::1",)), "service web"),
     ("address-in-no-pool", wish(ips="198.51.100.1"), "service web"),
     ("address-in-no-pool", [P], "address 198.51.100.1"),
+    ("address-of-lost-pool", [b.pool("p", "192.0.2.0/33"), b.service("web", ingress=("192.0.2.0",))], "service web"),
     ("address-buggy", [b.pool("p", "192.0.2.0/31", avoid_buggy=True), b.service("web", ips="192.0.2.0")], "service web"),
     ("addresses-of-two-pools", [P, b.pool("q", "2001:db8::/127"), b.service("web", ips="192.0.2.0,2001:db8::", **PREFER)], "service web"),
     ("pool-for-other-namespaces", [b.pool("p", namespaces=["prod"]), WEB], "service web"),

@@ -124,6 +124,8 @@ def settle(ledger: Ledger, service: Service, options: Options = DEFAULTS) -> Set
         notes = (Note("Warning", event, demand.text),) if event else ()
         return Outcome(service=key, action="clear", reasons=(demand,), events=notes)
     work = _Work(ledger, service, demand)
+    if left := _left_alone(work):
+        return Outcome(service=key, action="ignore", reasons=(left,), waiting=True)
     _reassert(work)
     if demand.request_fault:
         # An unreadable request neither takes what the service has nor gives it anything.
@@ -154,6 +156,19 @@ def not_ours(service: Service, options: Options) -> Reason | None:
     if (spec.load_balancer_class or "") != options.lb_class:
         named = spec.load_balancer_class or "(none)"
         return reason("class-not-ours", class_=named, ours=options.lb_class or "(none)")
+    return None
+
+
+def _left_alone(work: _Work) -> Reason | None:
+    """Why the status stays as it is, whatever it says: a pool that cannot be read may have it."""
+    if not work.ledger.lost or work.ledger.holding(work.key):
+        return None
+    addresses = current_addresses(work.service)
+    if isinstance(addresses, Reason):
+        return None
+    for address in addresses:
+        if work.ledger.pool_of(address) is None:
+            return reason("address-of-lost-pool", address=str(address))
     return None
 
 

@@ -48,7 +48,14 @@ def build_config(snapshot: Snapshot, previous: Config = EMPTY) -> ConfigResult:
     bfd_profiles = build_bfd(build, previous.bfd_profiles)
     peers = build_peers(build, previous.peers)
     pools = {name: _attach(pool, l2, bgp) for name, pool in pools.items()}
-    config = Config(pools=pools, l2=l2, bgp=bgp, peers=peers, bfd_profiles=bfd_profiles)
+    config = Config(
+        lost_pools=frozenset(obj.name for obj in snapshot.pools) - pools.keys(),
+        pools=pools,
+        l2=l2,
+        bgp=bgp,
+        peers=peers,
+        bfd_profiles=bfd_profiles,
+    )
     _warn_unadvertised(build, config)
     if snapshot.options.backend != "native":
         config = _without_ipv6_echo(build, config)

@@ -200,6 +200,7 @@ class Ledger:
     def __init__(self, config: Config | None = None) -> None:
         self.pools: dict[str, Pool] = {}
         self.epoch = 0
+        self.lost = False
         self.now = 0.0
         self._resting = Resting()
         self._spaces: dict[tuple[str, int], _Space] = {}
@@ -211,10 +212,17 @@ class Ledger:
         self._spans: list[tuple[int, str]] = []
         self._candidates: dict[str, tuple[tuple[Pool, ...], tuple[Pool, ...]]] = {}
         if config:
-            self.set_pools(config.pools)
+            self.set_pools(config.pools, lost=bool(config.lost_pools))
 
-    def set_pools(self, pools: Mapping[str, Pool]) -> None:
-        """Adopt other pools; who no longer has all addresses in one of them loses them."""
+    def set_pools(self, pools: Mapping[str, Pool], *, lost: bool = False) -> None:
+        """Adopt other pools; who no longer has all addresses in one of them loses them.
+
+        Args:
+            pools: All pools that are valid.
+            lost: There are more, but their addresses cannot be told.
+        """
+        self.epoch += lost != self.lost
+        self.lost = lost
         changed = [n for n in self.pools.keys() | pools.keys() if self._differs(n, pools.get(n))]
         moved = {key: self._holdings[key] for n in changed for key in self._by_pool.get(n, ())}
         for key in moved:

@@ -238,7 +238,7 @@ class Planner:
         self.config = result.config
         changed = _differing(old.pools, self.config.pools)
         touched = changed | _pools_of(old.l2, self.config.l2) | _pools_of(old.bgp, self.config.bgp)
-        self.ledger.set_pools(self.config.pools)
+        self.ledger.set_pools(self.config.pools, lost=bool(self.config.lost_pools))
         if changed:
             self._dirty |= self._waiting
         for key, item in self.services.items():

@@ -165,6 +165,12 @@ _ALLOCATION = (
         "add the address to a pool",
     ),
     _no(
+        "address-of-lost-pool",
+        "{address} is in no valid pool, but a pool that has errors may contain it: it stays",
+        "The program started while an IPAddressPool had errors: no last good version exists.",
+        "correct the pool",
+    ),
+    _no(
         "address-buggy",
         "{address} ends in .0 or .255, which pool {pool} avoids",
         "The pool sets avoidBuggyIPs.",

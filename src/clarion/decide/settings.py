@@ -150,8 +150,13 @@ class Peer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):
-    """All valid configuration, by name."""
+    """All valid configuration, by name.
 
+    Attributes:
+        lost_pools: Pools that are set aside and have no last good version.
+    """
+
+    lost_pools: frozenset[str] = frozenset()
     pools: dict[str, Pool] = msgspec.field(default_factory=dict)
     l2: dict[str, L2Settings] = msgspec.field(default_factory=dict)
     bgp: dict[str, BGPSettings] = msgspec.field(default_factory=dict)
