@@ -218,6 +218,14 @@ def test_may_i_and_who_am_i(kubectl: Kubectl) -> None:
     assert "system:masters" in kubectl("auth", "whoami")
 
 
+def test_tables_are_sorted_by_any_field(kubectl: Kubectl, namespace: str) -> None:
+    for name, letter in (("one", "b"), ("two", "a")):
+        kubectl("create", "configmap", name, f"--from-literal=key={letter}", "-n", namespace)
+    listed = kubectl("get", "configmaps", "-n", namespace, "--sort-by=.data.key")
+    assert [line.split()[0] for line in listed.splitlines()] == ["NAME", "two", "one"]
+    assert kubectl("get", "events", "-A", "--sort-by=.lastTimestamp")
+
+
 def test_what_get_prints_can_be_applied(kubectl: Kubectl, namespace: str) -> None:
     kubectl("create", "configmap", "one", "--from-literal=a=b", "-n", namespace)
     kubectl("create", "configmap", "two", "--from-literal=c=d", "-n", namespace)

@@ -10,9 +10,9 @@ from clarion.apiserver.registry import DeleteOptions, Registry, Result, Target
 from clarion.apiserver.requests import (
     Form,
     Position,
-    read_accept,
     read_delete_options,
     read_flag,
+    read_form,
     read_limit,
     read_selection,
     read_target,
@@ -76,14 +76,14 @@ class Handlers:
     # Reading.
 
     def _get(self, request: web.Request, target: Target) -> web.Response:
-        form = read_accept(request.headers.get("Accept", ""))
+        form = read_form(request.headers.get("Accept", ""), request.query)
         entry = self._store.get(target.key)
         if entry is None:
             raise not_found(target.resource.name, target.name)
         return _answer(self._presenter.one(target, entry.body, form))
 
     def _list(self, request: web.Request, target: Target) -> web.Response:
-        form = read_accept(request.headers.get("Accept", ""))
+        form = read_form(request.headers.get("Accept", ""), request.query)
         selection = read_selection(target, request.query)
         limit = read_limit(request.query)
         entries, revision, after, remaining = self._collect(request, target, selection, limit)
@@ -172,7 +172,7 @@ class Handlers:
         return self._written(request, target, result)
 
     def _written(self, request: web.Request, target: Target, result: Result) -> web.Response:
-        form = read_accept(request.headers.get("Accept", ""))
+        form = read_form(request.headers.get("Accept", ""), request.query)
         response = _answer(
             self._presenter.one(target, result.body, form), 201 if result.created else 200
         )

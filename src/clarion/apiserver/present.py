@@ -11,6 +11,8 @@ from clarion.apiserver.table import make_table
 from clarion.apiserver.wire import decode, encode
 from clarion.base.ports import Clock
 
+_TABLES = (Form.TABLE, Form.FULL_TABLE)
+
 
 class Presenter:
     """Makes answers. Bytes of the stored version are passed on without being decoded."""
@@ -20,12 +22,13 @@ class Presenter:
 
     def one(self, target: Target, body: bytes, form: Form, *, headers: bool = True) -> bytes:
         """One object; `headers` false leaves the column definitions out of a table."""
-        if form is Form.TABLE:
+        if form in _TABLES:
             version = decode(body)["metadata"].get("resourceVersion", "")
             metadata = {"resourceVersion": version}
             bodies = [self._version(target, body)]
             now = self._clock.now()
-            table = make_table(target.kind, bodies, metadata, now, headers=headers)
+            whole = form is Form.FULL_TABLE
+            table = make_table(target.kind, bodies, metadata, now, headers=headers, whole=whole)
             return encode(table)
         if form is Form.PARTIAL:
             return encode(_partial(decode(body)))
@@ -36,8 +39,9 @@ class Presenter:
     ) -> Iterable[bytes]:
         """A list, in pieces to be joined."""
         bodies = [self._version(target, entry.body) for entry in entries]
-        if form is Form.TABLE:
-            table = make_table(target.kind, bodies, metadata, self._clock.now(), headers=True)
+        if form in _TABLES:
+            whole, now = form is Form.FULL_TABLE, self._clock.now()
+            table = make_table(target.kind, bodies, metadata, now, headers=True, whole=whole)
             return [encode(table)]
         api_version, kind = target.kind.api_version, target.kind.list_kind
         if form is Form.PARTIAL:

@@ -67,11 +67,24 @@ class Form(enum.Enum):
 
     OBJECT = "object"
     TABLE = "Table"
+    FULL_TABLE = "Table of whole objects"
     PARTIAL = "PartialObjectMetadata"
     AGGREGATED = "APIGroupDiscoveryList"
 
 
 _JSON_TYPES = ("application/json", "application/*", "*/*")
+
+
+def read_form(header: str, query: Query) -> Form:
+    """The form asked for by the Accept header, and what a table's rows shall hold by the query.
+
+    Raises:
+        ApiError: 406, none that can be made.
+    """
+    form = read_accept(header)
+    # kubectl sorts a table by what its rows hold: with --sort-by it asks for the whole objects.
+    whole = query.get("includeObject", "") == "Object"
+    return Form.FULL_TABLE if form is Form.TABLE and whole else form
 
 
 def read_accept(header: str, *, tables: bool = True) -> Form:

@@ -26,13 +26,19 @@ class _View(msgspec.Struct, frozen=True):
 
 
 def make_table(
-    kind: Kind, bodies: Sequence[bytes], metadata: Json, now: datetime, *, headers: bool
+    kind: Kind,
+    bodies: Sequence[bytes],
+    metadata: Json,
+    now: datetime,
+    *,
+    headers: bool,
+    whole: bool = False,
 ) -> Json:
-    """A `meta.k8s.io/v1` Table of objects given as JSON."""
+    """A `meta.k8s.io/v1` Table of objects given as JSON; `whole` puts all of each into its row."""
     view = _VIEWS.get(kind.kind) or _custom_view(kind)
     table: Json = {"kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": metadata}
     table["columnDefinitions"] = [_definition(one) for one in view.columns] if headers else None
-    table["rows"] = [_row(view, decode(body), now) for body in bodies]
+    table["rows"] = [_row(view, decode(body), now, whole=whole) for body in bodies]
     return table
 
 
@@ -46,7 +52,9 @@ def _definition(column: Column) -> Json:
     }
 
 
-def _row(view: _View, body: Json, now: datetime) -> Json:
+def _row(view: _View, body: Json, now: datetime, *, whole: bool) -> Json:
+    if whole:
+        return {"cells": view.cells(body, now), "object": body}
     partial = {
         "kind": "PartialObjectMetadata",
         "apiVersion": "meta.k8s.io/v1",

@@ -7,8 +7,8 @@ from clarion.apiserver.present import Presenter
 from clarion.apiserver.registry import Target
 from clarion.apiserver.requests import (
     Form,
-    read_accept,
     read_flag,
+    read_form,
     read_number,
     read_selection,
     read_version,
@@ -66,7 +66,7 @@ class Watching:
         stream = Stream(
             target=target,
             selection=read_selection(target, request.query),
-            form=read_accept(request.headers.get("Accept", "")),
+            form=read_form(request.headers.get("Accept", ""), request.query),
             bookmarks=read_flag(request.query, "allowWatchBookmarks"),
             deadline=self._clock.monotonic() + min(seconds, limits.API_WATCH_SECONDS),
         )

@@ -26,6 +26,8 @@ def up(name: str) -> None:
     from clarion.lab.topology import StandardLab
 
     rootless.require_root("up")
+    if (default_base() / name / "state.json").exists():
+        raise LabError(f"lab {name!r} is there already", f"clarion lab --name {name} down")
     lab = Lab(name)
     try:
         standard = StandardLab(lab)
@@ -35,10 +37,11 @@ def up(name: str) -> None:
         raise
     lab.leave()
     click.echo(f"lab {name} is up: {', '.join(lab.namespaces)}")
-    click.echo("  clarion lab exec api kubectl apply -f examples/05-l2/")
-    click.echo("  clarion lab exec client arping -c 1 -I eth0 192.0.2.224")
-    click.echo("  clarion lab exec frr vtysh -c 'show bgp'")
-    click.echo("  clarion lab status        clarion lab down")
+    command = "clarion lab" if name == "lab" else f"clarion lab --name {name}"
+    click.echo(f"  {command} exec api kubectl apply -f examples/05-l2/")
+    click.echo(f"  {command} exec client arping -c 1 -I eth0 192.0.2.224")
+    click.echo(f"  {command} exec frr vtysh -c 'show bgp'")
+    click.echo(f"  {command} status        {command} down")
 
 
 @command.command()

@@ -22,6 +22,8 @@ from clarion.model.metallb import (
     L2Advertisement,
 )
 
+CLOCK_SKEW_SECONDS = 1.0
+"""How far the clock of another machine may be from ours and still be believed."""
 DEFAULT_NAMESPACES = ("metallb-system", "clarion-system")
 CLUSTER: tuple[type[KubeObject], ...] = (Namespace, Node, Service, EndpointSlice)
 CONFIGURATION: tuple[type[KubeObject], ...] = (
@@ -79,9 +81,9 @@ async def _list(
 
 
 def renewed(lease: Lease, now: datetime) -> bool:
-    """True if the holder renewed the lease within its duration, give or take clocks."""
+    """True if the holder renewed the lease within its duration, give or take the clocks."""
     if not lease.spec.renew_time or not lease.spec.holder_identity:
         return False
     at = datetime.fromisoformat(lease.spec.renew_time)
     seconds = lease.spec.lease_duration_seconds or limits.SPEAKER_LEASE_DURATION_SECONDS
-    return abs(now - at) < timedelta(seconds=3 * seconds)
+    return abs(now - at) < timedelta(seconds=seconds + CLOCK_SKEW_SECONDS)

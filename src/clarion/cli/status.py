@@ -6,6 +6,7 @@ the latter.
 
 import asyncio
 from collections.abc import Iterable, Iterator
+from datetime import datetime
 from typing import Any
 
 import click
@@ -34,6 +35,17 @@ class Observed(msgspec.Struct, frozen=True, kw_only=True):
     bgp: tuple[ServiceBGPStatus, ...]
     leases: tuple[Lease, ...]
     states: tuple[ConfigurationState, ...]
+    at: datetime
+
+    @property
+    def silent(self) -> frozenset[str]:
+        """Nodes of which no live speaker is seen, but something is told."""
+        from clarion.cli.live import renewed
+
+        alive = {item.spec.holder_identity for item in self.leases if renewed(item, self.at)}
+        told = {item.spec.holder_identity for item in self.leases}
+        told |= {item.status.node for item in (*self.l2, *self.bgp) if item.status}
+        return frozenset(str(name) for name in told - alive)
 
 
 @click.command()
@@ -83,6 +95,7 @@ async def observe(kubeconfig: str, namespace: str) -> Observed:
             bgp=tuple(await client.list_all(ServiceBGPStatus, inside)),
             leases=tuple(await client.list_all(Lease, speakers)),
             states=tuple(await client.list_all(ConfigurationState, inside)),
+            at=SystemClock().now(),
         )
 
 
@@ -99,8 +112,8 @@ def tables_of(observed: Observed) -> dict[str, tuple[Row, list[Row]]]:
             list(_service_rows(services, observed)),
         ),
         "Speakers": (
-            ("node", "last renewal", "interfaces", "sessions"),
-            list(_speaker_rows(observed.leases)),
+            ("node", "alive", "interfaces", "sessions"),
+            list(_speaker_rows(observed)),
         ),
         "Problems": (("seen by", "problem"), list(_problem_rows(observed.states))),
     }
@@ -123,13 +136,14 @@ def _pool_rows(pools: Iterable[IPAddressPool]) -> Iterator[Row]:
 
 def _service_rows(services: Iterable[Service], observed: Observed) -> Iterator[Row]:
     owners: dict[tuple[str, str], list[str]] = {}
+    silent = observed.silent
     for item in observed.l2:
-        if item.status:
+        if item.status and item.status.node not in silent:
             place = item.status.service_namespace, item.status.service_name
             owners.setdefault(place, []).append(item.status.node)
     told: dict[tuple[str, str], list[str]] = {}
     for entry in observed.bgp:
-        if entry.status:
+        if entry.status and entry.status.node not in silent:
             place = entry.status.service_namespace, entry.status.service_name
             told.setdefault(place, []).append(
                 f"{entry.status.node} to {','.join(entry.status.peers)}"
@@ -144,18 +158,25 @@ def _service_rows(services: Iterable[Service], observed: Observed) -> Iterator[R
         )
 
 
-def _speaker_rows(leases: Iterable[Lease]) -> Iterator[Row]:
+def _speaker_rows(observed: Observed) -> Iterator[Row]:
     from clarion.daemons.liveness import INTERFACES_ANNOTATION, SESSIONS_ANNOTATION
 
-    for lease in leases:
+    for lease in observed.leases:
+        node = lease.spec.holder_identity or lease.name
         told = lease.metadata.annotations
+        interfaces = told.get(INTERFACES_ANNOTATION, "")
+        if node in observed.silent:
+            yield node, f"no, silent for {_silence(lease, observed.at)}", interfaces, "unknown"
+            continue
         states = msgspec.json.decode(told.get(SESSIONS_ANNOTATION) or "{}", type=dict[str, str])
-        yield (
-            lease.spec.holder_identity or lease.name,
-            lease.spec.renew_time or "never",
-            told.get(INTERFACES_ANNOTATION, ""),
-            ", ".join(f"{peer} {state}" for peer, state in states.items()) or "none",
-        )
+        sessions = ", ".join(f"{peer} {state}" for peer, state in states.items())
+        yield node, "yes", interfaces, sessions or "none"
+
+
+def _silence(lease: Lease, now: datetime) -> str:
+    if not lease.spec.renew_time:
+        return "ever"
+    return f"{(now - datetime.fromisoformat(lease.spec.renew_time)).total_seconds():.0f} s"
 
 
 def _problem_rows(states: Iterable[ConfigurationState]) -> Iterator[Row]:

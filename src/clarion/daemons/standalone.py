@@ -5,7 +5,9 @@ program starts them in order, applies the manifests, and stops them in the rever
 """
 
 import asyncio
-from collections.abc import Iterable
+import fcntl
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -68,28 +70,51 @@ async def run_standalone(options: StandaloneOptions) -> None:
     """Run until SIGTERM or SIGINT.
 
     Raises:
-        ClarionError: the API does not come up.
+        ClarionError: the data directory is in use, or a program cannot run at all.
     """
     setup_logging(options.log_level)
     options.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with _sole_user(options.data_dir):
+        await _run_children(options)
+
+
+@contextmanager
+def _sole_user(data_dir: Path) -> Iterator[None]:
+    """Hold the data directory's lock; it ends with the process, however that ends."""
+    with (data_dir / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ClarionError(
+                f"{data_dir} is in use by another `clarion run`",
+                "stop it, or use another --data-dir",
+            ) from None
+        yield
+
+
+async def _run_children(options: StandaloneOptions) -> None:
     options.kubeconfig.unlink(missing_ok=True)
     api, *others = programs(options)
     children = Children(_log)
     with StopSignals() as signals:
         up = asyncio.create_task(_bring_up(options, children, others))
         stop = asyncio.create_task(signals.wait())
+        broken = asyncio.create_task(children.broken())
         try:
             children.start(api)
-            await asyncio.wait([up, stop], return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([up, stop, broken], return_when=asyncio.FIRST_COMPLETED)
             if up.done():
                 up.result()
-                await stop
+                await asyncio.wait([stop, broken], return_when=asyncio.FIRST_COMPLETED)
+            if broken.done():
+                raise ClarionError(f"{broken.result()} cannot run", "see its messages above")
         finally:
             _log.info("stopping")
             up.cancel()
             await asyncio.wait([up])
             await children.stop()
             stop.cancel()
+            broken.cancel()
 
 
 async def _bring_up(
@@ -97,15 +122,12 @@ async def _bring_up(
     children: Children,
     others: Iterable[Child],
 ) -> None:
-    async with asyncio.timeout(limits.CHILD_READY_SECONDS) as patience:
-        try:
+    try:
+        async with asyncio.timeout(limits.CHILD_READY_SECONDS):
             while not options.kubeconfig.exists():  # noqa: ASYNC110 - a file tells nobody
                 await asyncio.sleep(limits.CHILD_READY_POLL_SECONDS)
-        except TimeoutError:
-            assert patience.expired()
-            raise ClarionError(
-                "the embedded API did not come up", "see its messages above"
-            ) from None
+    except TimeoutError:
+        raise ClarionError("the embedded API did not come up", "see its messages above") from None
     async with KubeClient(find_config(str(options.kubeconfig), SystemClock())) as client:
         # A namespace must be there before what lives in it.
         for obj in sorted(options.manifests, key=lambda obj: obj.get("kind") != "Namespace"):

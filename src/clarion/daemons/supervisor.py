@@ -32,6 +32,10 @@ def clarion_child(name: str, *arguments: str) -> Child:
     return Child(name, (sys.executable, "-m", "clarion.cli.main", *arguments))
 
 
+EXIT_USAGE = 64
+"""A program that ends so was called wrongly: calling it again so cannot help (sysexits.h)."""
+
+
 class Children:
     """Runs children until told to stop.
 
@@ -42,10 +46,15 @@ class Children:
     def __init__(self, log: Log) -> None:
         self._log = log
         self._running: list[tuple[Child, asyncio.Task[None]]] = []
+        self._broken: asyncio.Queue[str] = asyncio.Queue(maxsize=1)
 
     def start(self, child: Child) -> None:
         """Start a child and keep it running."""
         self._running.append((child, asyncio.create_task(self._keep(child), name=child.name)))
+
+    async def broken(self) -> str:
+        """Wait until a child says that it cannot run as it is called; its name."""
+        return await self._broken.get()
 
     async def stop(self) -> None:
         """Stop all children, the one started last first, each given time to finish cleanly."""
@@ -62,6 +71,10 @@ class Children:
         while True:
             started = loop.time()
             status = await self._run_once(child)
+            if status == EXIT_USAGE:
+                if not self._broken.full():
+                    self._broken.put_nowait(child.name)
+                return
             if loop.time() - started > limits.CHILD_STABLE_SECONDS:
                 pause = limits.CHILD_RESTART_FIRST_SECONDS
             self._log.error(
