@@ -46,6 +46,9 @@ def test_up_exec_status_down() -> None:
         status = clarion_lab(name, "status").stdout
         for fact in ("192.0.2.224/32", "node-a node-b node-c", "Established", "default/web-2"):
             assert fact in status
+        twice = clarion_lab(name, "up")
+        assert twice.returncode == 1
+        assert "is there already" in twice.stderr
         unknown = clarion_lab(name, "exec", "node-z", "true")
         assert unknown.returncode == 1
         assert "node-a" in unknown.stderr

@@ -228,6 +228,15 @@ def test_a_node_that_dies_loses_its_addresses_to_another(bed: Bed) -> None:
             return len(about) == 1 and about[0] != node.name
 
         wait_until(told, 20, "one ServiceL2Status, of the heir")
+        shown = json.loads(bed.lab.api.clarion("status", "-o", "json"))
+        speakers = {row["node"]: row for row in shown["Speakers"]}
+        assert speakers[node.name]["alive"].startswith("no, silent for ")
+        assert speakers[node.name]["sessions"] == "unknown"
+        assert "frr Established" in next(
+            row["sessions"] for name, row in speakers.items() if name != node.name
+        )
+        (keep,) = (row for row in shown["Services"] if row["service"] == "default/keep")
+        assert node.name not in keep["announced by BGP from"] + keep["answered by"]
     finally:
         bed.lab.power_on(node.name)
     bed.wait_ready(node)

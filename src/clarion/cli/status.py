@@ -44,7 +44,8 @@ class Observed(msgspec.Struct, frozen=True, kw_only=True):
 
         alive = {item.spec.holder_identity for item in self.leases if renewed(item, self.at)}
         told = {item.spec.holder_identity for item in self.leases}
-        told |= {item.status.node for item in (*self.l2, *self.bgp) if item.status}
+        told |= {item.status.node for item in self.l2 if item.status}
+        told |= {item.status.node for item in self.bgp if item.status}
         return frozenset(str(name) for name in told - alive)
 
 
