@@ -307,3 +307,25 @@ def test_a_copied_example_without_one_peer_is_a_reviewable_change(tmp_path: Path
     result = run(plan, "-f", str(new), "--against", str(ROOT / "examples" / "02-advanced-bgp"))
     assert "local pref 100 → 200" in result.stdout
     assert "\x1b" not in result.stdout
+
+
+def test_a_terminal_gets_drawn_tables_and_colours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("clarion.cli.render.on_terminal", lambda: True)
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "140")
+    new = without("p", b.pool("q", "nonsense"))
+    before, after = write(tmp_path / "old.json", WORLD), write(tmp_path / "new.json", new)
+    plan(["-f", after, "--against", before], standalone_mode=False)
+    text = capsys.readouterr().out
+    assert "│" in text
+    assert "\x1b[31mlost" in text
+    assert "[address-invalid]" in text, "a code in brackets is no markup"
+
+
+@pytest.mark.parametrize("folder", EXAMPLES, ids=lambda path: path.name)
+def test_an_example_changes_nothing_against_itself(folder: Path) -> None:
+    found = run(plan, "-f", str(folder), "--against", str(folder))
+    assert found.return_value == 0
+    assert "No change" in found.stdout

@@ -25,7 +25,9 @@ def print_changes(found: PlanDiff) -> None:
     print_table("Layer 2", ("address", "change", "before", "after", "why"), list(_owners(found)))
     print_table("BGP sessions", ("peer", "nodes", "change", "why"), list(_sessions(found)))
     print_table(
-        "Routes", ("peer", "change", "prefixes", "attributes", "nodes", "why"), list(_routes(found))
+        "Routes",
+        ("peers", "change", "prefixes", "attributes", "nodes", "why"),
+        list(_routes(found)),
     )
     print_table("Pools", ("pool", "IPv4 used", "IPv6 used"), list(_pools(found)))
     print_table("Problems", ("change", "object", "problem"), list(_problems(found)))
@@ -85,14 +87,18 @@ def _sessions(found: PlanDiff) -> Iterator[tuple[str, ...]]:
 
 
 def _routes(found: PlanDiff) -> Iterator[tuple[str, ...]]:
-    """One row for all prefixes that change alike."""
-    rows: dict[tuple[str, ...], list[RouteChange]] = {}
+    """One row for all prefixes that change alike, and for all peers that are told alike."""
+    alike: dict[tuple[str, ...], list[RouteChange]] = {}
     for item in found.routes:
         texts = _attributes(item), listed(item.nodes), why_text(item.reasons)
-        rows.setdefault((item.peer, item.change, *texts), []).append(item)
-    for (peer, change, attributes, nodes, why), items in rows.items():
+        alike.setdefault((item.peer, item.change, *texts), []).append(item)
+    rows: dict[tuple[str, ...], list[str]] = {}
+    for key, items in alike.items():
         prefixes = listed([item.prefix for item in items], 3)
-        yield peer, _change(change), prefixes, attributes, nodes, why
+        rows.setdefault((prefixes, *key[1:]), []).append(key[0])
+    for row, peers in rows.items():
+        prefixes, change, *others = row
+        yield listed(peers), _change(change), prefixes, *others
 
 
 def _attributes(item: RouteChange) -> str:

@@ -44,12 +44,14 @@ def print_table(title: str, head: Sequence[str], rows: Iterable[Sequence[str]]) 
     if on_terminal():
         from rich.console import Console
         from rich.table import Table
+        from rich.text import Text
 
         table = Table(title=title, title_justify="left", title_style="bold")
         for name in head:
             table.add_column(name, overflow="fold")
         for row in shown:
-            table.add_row(*row)
+            # Cells are text that may be coloured already, and no markup: `[code]` is a code.
+            table.add_row(*map(Text.from_ansi, row))
         Console().print(table)
     else:
         click.echo(title)

@@ -67,7 +67,9 @@ def address_reasons(old: Plan, new: Plan, service: ObjectKey) -> tuple[Reason, .
     found = (
         [] if service in old.services else [reason("change-new", what="service", name=str(service))]
     )
-    found += item.outcome.reasons if item.outcome else item.reasons
+    given = item.outcome.reasons if item.outcome else item.reasons
+    # What stood in the way of the old address says more than how the new one was found.
+    found += sorted(given, key=lambda why: why.verdict != "no")
     return _unique(found)
 
 
@@ -122,7 +124,9 @@ def _lost_address(item: ServicePlan, other: ServicePlan | None, address: Address
 
 
 def _readdressed(item: ServicePlan, other: ServicePlan) -> Reason:
-    before, after = listed(item.addresses), listed(other.addresses) or "no address"
+    same = set(item.addresses) & set(other.addresses)
+    before = listed([address for address in item.addresses if address not in same])
+    after = listed([address for address in other.addresses if address not in same]) or "no address"
     return reason("change-service", service=str(item.service), before=before, after=after)
 
 

@@ -212,7 +212,11 @@ def _on_interface(plan: Plan, item: ServicePlan, interface: str) -> Iterable[Rea
     decision = item.l2
     if not decision.announced:
         return
-    if decision.interfaces is None or interface in decision.interfaces:
+    if decision.interfaces is None:
+        text = f"{decision.owner} answers on every interface that it has, {interface} or other"
+        yield ReasonTree(text, "yes")
+        return
+    if interface in decision.interfaces:
         yield ReasonTree(f"{decision.owner} answers on {interface}", "yes")
         return
     for name in decision.advertisements:
