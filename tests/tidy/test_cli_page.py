@@ -1,13 +1,12 @@
 """`docs/cli.md` repeats what the commands say of themselves; UPDATE_GOLDEN=1 rewrites that part."""
 
-import importlib
+import json
 import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
-import click
-
-from clarion.cli.main import COMMANDS
 from clarion.decide.diff import CLASSES
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "cli.md"
@@ -15,18 +14,30 @@ START, END = "<!-- made from the program: {} -->", "<!-- end of {} -->"
 WIDTH = 100
 
 
+SHOW = f"""
+import importlib, json, click
+from clarion.cli.main import COMMANDS
+
+texts = {{}}
+for name in COMMANDS:
+    command = importlib.import_module(f"clarion.cli.{{name}}").command
+    context = click.Context(
+        command,
+        info_name=f"clarion {{name}}",
+        max_content_width={WIDTH},
+        terminal_width={WIDTH},
+        help_option_names=["-h", "--help"],
+    )
+    texts[name] = command.get_help(context)
+print(json.dumps(texts))
+"""
+"""Click keeps what a command was first shown with; a process of its own shows it afresh."""
+
+
 def help_texts() -> str:
-    blocks = []
-    for name in COMMANDS:
-        command = importlib.import_module(f"clarion.cli.{name}").command
-        context = click.Context(
-            command,
-            info_name=f"clarion {name}",
-            max_content_width=WIDTH,
-            terminal_width=WIDTH,
-            help_option_names=["-h", "--help"],
-        )
-        blocks.append(f"### clarion {name}\n\n```\n{command.get_help(context)}\n```\n")
+    done = subprocess.run([sys.executable, "-c", SHOW], capture_output=True, text=True, check=True)
+    texts = json.loads(done.stdout)
+    blocks = [f"### clarion {name}\n\n```\n{text}\n```\n" for name, text in texts.items()]
     return "\n".join(blocks)
 
 

@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import click
@@ -329,3 +330,45 @@ def test_an_example_changes_nothing_against_itself(folder: Path) -> None:
     found = run(plan, "-f", str(folder), "--against", str(folder))
     assert found.return_value == 0
     assert "No change" in found.stdout
+
+
+SPLICES = (
+    b"[",
+    b"{",
+    b": ",
+    b"\n",
+    b"- ",
+    b"null",
+    b"-1",
+    b'"',
+    b"9" * 30,
+    b"\t",
+    b"&a ",
+    b"*a",
+    b"\x00",
+    b"1e400",
+    b"[]",
+    b"!!binary x",
+)
+
+
+def test_damaged_manifests_never_end_in_a_traceback(tmp_path: Path) -> None:
+    random = Random(7)
+    sound = [path.read_bytes() for folder in EXAMPLES for path in sorted(folder.glob("*.yaml"))]
+    sound.append(Path(saved(tmp_path / "s.json", LIVE)).read_bytes())
+    file = tmp_path / "damaged.yaml"
+    for number in range(200):
+        data = bytearray(random.choice(sound))
+        for _ in range(random.randint(1, 5)):
+            place = random.randrange(len(data) + 1)
+            if random.random() < 0.4:
+                del data[place : place + random.randint(1, 20)]
+            else:
+                data[place:place] = random.choice(SPLICES)
+        file.write_bytes(data)
+        try:
+            result = run(validate if number % 4 else plan, "-f", str(file))
+        except ClarionError as error:
+            assert error.message  # noqa: PT017 - a refusal with a message is one of two good ends
+        else:
+            assert result.return_value in (0, 1)
