@@ -325,39 +325,52 @@ def _routes(old: Plan, new: Plan) -> tuple[list[RouteChange], int]:
     """Differences per peer and prefix; nodes where they and their reasons agree are one change."""
     found: dict[tuple[object, ...], tuple[RouteChange, list[str]]] = {}
     tables: dict[int, Tables] = {}
-    pairs: dict[tuple[int, int], tuple[dict[Prefix, Pair], int]] = {}
     same = 0
-    for node in sorted(old.nodes.keys() | new.nodes.keys()):
-        for peer in sorted(old.config.peers.keys() | new.config.peers.keys()):
-            before, after = _told(old, node, peer), _told(new, node, peer)
-            pair = id(before), id(after)
-            if pair not in pairs:
-                pairs[pair] = _compare(_table(before, tables), _table(after, tables))
-            differing, equal = pairs[pair]
-            same += equal
-            for prefix, (one, two) in differing.items():
-                reasons = route_reasons(old, new, node, peer, one, two)
+    for peer, before, after, nodes in _alike(old, new):
+        differing, equal = _compare(_table(before, tables), _table(after, tables))
+        same += equal * len(nodes)
+        for prefix, (one, two) in differing.items():
+            # Other attributes have their reason in the advertisements, wherever they are sent from.
+            groups = [nodes] if one and two else [[node] for node in nodes]
+            for group in groups:
+                reasons = route_reasons(old, new, group[0], peer, one, two)
                 texts = tuple(item.text for item in reasons)
                 key = peer, prefix, one and one.route, two and two.route, texts
                 if key not in found:
                     found[key] = _route_change(peer, prefix, one, two, reasons), []
-                found[key][1].append(node)
+                found[key][1].extend(group)
     changes = [
-        msgspec.structs.replace(change, nodes=tuple(nodes)) for change, nodes in found.values()
+        msgspec.structs.replace(change, nodes=tuple(sorted(nodes)))
+        for change, nodes in found.values()
     ]
     return sorted(changes, key=lambda item: (item.peer, item.prefix, item.nodes)), same
 
 
-_NONE: tuple[PlannedRoute, ...] = ()
+Routes = tuple[PlannedRoute, ...]
 
 
-def _told(plan: Plan, node: str, peer: str) -> tuple[PlannedRoute, ...]:
+def _alike(old: Plan, new: Plan) -> Iterator[tuple[str, Routes, Routes, list[str]]]:
+    """Each peer with what it is told before and after, and the nodes that tell it just that."""
+    groups: dict[tuple[str, int, int], tuple[Routes, Routes, list[str]]] = {}
+    for node in sorted(old.nodes.keys() | new.nodes.keys()):
+        for peer in sorted(old.config.peers.keys() | new.config.peers.keys()):
+            before, after = _told(old, node, peer), _told(new, node, peer)
+            group = groups.setdefault((peer, id(before), id(after)), (before, after, []))
+            group[2].append(node)
+    for (peer, _, _), (before, after, nodes) in groups.items():
+        yield peer, before, after, nodes
+
+
+_NONE: Routes = ()
+
+
+def _told(plan: Plan, node: str, peer: str) -> Routes:
     """What a node tells a peer; plans that last as long as the comparison keep these in place."""
     item = plan.nodes.get(node)
     return item.peers[peer].routes if item and peer in item.peers else _NONE
 
 
-def _table(routes: tuple[PlannedRoute, ...], tables: dict[int, Tables]) -> Tables:
+def _table(routes: Routes, tables: dict[int, Tables]) -> Tables:
     if id(routes) not in tables:
         tables[id(routes)] = {item.route.prefix: item for item in routes}
     return tables[id(routes)]
