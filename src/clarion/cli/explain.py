@@ -2,6 +2,7 @@
 
 import click
 
+from clarion.cli.observed import with_sessions
 from clarion.cli.render import print_json, print_tree
 from clarion.cli.sources import Wanted, load, source_options
 from clarion.decide.document import EXPLAIN_SCHEMA, document
@@ -25,7 +26,10 @@ def command(
     Exits with 1 if what is asked about does not exist.
     """
     focus = Focus(node=node, peer=peer, interface=interface)
-    tree = explain(plan_for(load(wanted).snapshot, kind, name), kind, name, focus)
+    loaded = load(wanted)
+    plan = plan_for(loaded.snapshot, kind, name)
+    tree = explain(plan, kind, name, focus)
+    tree = with_sessions(tree, plan, loaded.sessions, kind, name, focus)
     if output == "json":
         print_json({"schema": EXPLAIN_SCHEMA, "kind": kind, "name": name, "answer": document(tree)})
     else:

@@ -6,7 +6,12 @@ from datetime import datetime, timedelta
 import msgspec
 
 from clarion.base import limits
-from clarion.daemons.liveness import INTERFACES_ANNOTATION, LEASE_SELECTOR, lease_name
+from clarion.daemons.liveness import (
+    INTERFACES_ANNOTATION,
+    LEASE_SELECTOR,
+    SESSIONS_ANNOTATION,
+    lease_name,
+)
 from clarion.decide.snapshot import Options, SecretFacts, Snapshot
 from clarion.edge.clock import SystemClock
 from clarion.edge.kubeclient import KubeClient, NotFoundError, Selection
@@ -37,12 +42,19 @@ CONFIGURATION: tuple[type[KubeObject], ...] = (
 )
 
 
-def load_live(kubeconfig: str | None, options: Options) -> Snapshot:
+class Live(msgspec.Struct, frozen=True):
+    """Objects to decide about, and what live speakers report of their sessions."""
+
+    snapshot: Snapshot
+    sessions: dict[str, dict[str, str]]
+
+
+def load_live(kubeconfig: str | None, options: Options) -> Live:
     """Read everything that decisions read from the API that the kubeconfig names."""
     return asyncio.run(_read(kubeconfig, options))
 
 
-async def _read(kubeconfig: str | None, options: Options) -> Snapshot:
+async def _read(kubeconfig: str | None, options: Options) -> Live:
     clock = SystemClock()
     async with KubeClient(find_config(kubeconfig, clock)) as client:
         lists = await asyncio.gather(*(client.list_all(kind) for kind in CLUSTER))
@@ -58,7 +70,7 @@ async def _read(kubeconfig: str | None, options: Options) -> Snapshot:
     objects: list[KubeObject | SecretFacts] = list(found)
     alive = [lease for lease in leases if renewed(lease, clock.now())]
     prefix = lease_name("")
-    return Snapshot.from_objects(
+    snapshot = Snapshot.from_objects(
         objects,
         msgspec.structs.replace(options, namespace=namespace),
         speakers=[lease.name.removeprefix(prefix) for lease in alive] if leases else None,
@@ -68,6 +80,13 @@ async def _read(kubeconfig: str | None, options: Options) -> Snapshot:
             if (text := lease.metadata.annotations.get(INTERFACES_ANNOTATION)) is not None
         },
     )
+    return Live(snapshot, {lease.name.removeprefix(prefix): sessions_of(lease) for lease in alive})
+
+
+def sessions_of(lease: Lease) -> dict[str, str]:
+    """Peer -> state of the session, as a speaker told on its Lease."""
+    told = lease.metadata.annotations.get(SESSIONS_ANNOTATION) or "{}"
+    return msgspec.json.decode(told, type=dict[str, str])
 
 
 async def _list(

@@ -51,6 +51,7 @@ class Loaded(msgspec.Struct, frozen=True):
     snapshot: Snapshot
     manifests: LoadResult | None = None
     origin: Origin = "live"
+    sessions: dict[str, dict[str, str]] = msgspec.field(default_factory=dict)
 
     @property
     def unreadable(self) -> tuple[ManifestProblem, ...]:
@@ -102,7 +103,8 @@ def load(wanted: Wanted) -> Loaded:
     if not wanted.files or wanted.files == (LIVE,):
         from clarion.cli.live import load_live
 
-        return Loaded(load_live(wanted.kubeconfig or None, wanted.options))
+        live = load_live(wanted.kubeconfig or None, wanted.options)
+        return Loaded(live.snapshot, sessions=live.sessions)
     faults: list[ManifestProblem] = []
     texts = list(read_texts(wanted.files, faults.append))
     saved = [name for name, text in texts if looks_saved(text)]

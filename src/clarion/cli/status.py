@@ -160,7 +160,8 @@ def _service_rows(services: Iterable[Service], observed: Observed) -> Iterator[R
 
 
 def _speaker_rows(observed: Observed) -> Iterator[Row]:
-    from clarion.daemons.liveness import INTERFACES_ANNOTATION, SESSIONS_ANNOTATION
+    from clarion.cli.live import sessions_of
+    from clarion.daemons.liveness import INTERFACES_ANNOTATION
 
     for lease in observed.leases:
         node = lease.spec.holder_identity or lease.name
@@ -169,8 +170,7 @@ def _speaker_rows(observed: Observed) -> Iterator[Row]:
         if node in observed.silent:
             yield node, f"no, silent for {_silence(lease, observed.at)}", interfaces, "unknown"
             continue
-        states = msgspec.json.decode(told.get(SESSIONS_ANNOTATION) or "{}", type=dict[str, str])
-        sessions = ", ".join(f"{peer} {state}" for peer, state in states.items())
+        sessions = ", ".join(f"{peer} {state}" for peer, state in sessions_of(lease).items())
         yield node, "yes", interfaces, sessions or "none"
 
 

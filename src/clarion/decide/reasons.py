@@ -506,7 +506,7 @@ _QUESTIONS = (
         "{address} of pool {pool} is reserved: it is given only on request",
         "The pool's annotation clarion.metallb.io/reserved names the address.",
     ),
-    _yes("peer-runs", "it has a session", "The peer's node selectors match."),
+    _yes("peer-runs", "it runs a session with the peer", "The peer's node selectors match."),
     _yes("node-eligible", "it may announce", "Nothing rules the node out."),
     _no(
         "not-found",
