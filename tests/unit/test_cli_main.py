@@ -56,6 +56,8 @@ def test_quick_commands_import_nothing_heavy(words: tuple[str, ...]) -> None:
         (("validate", "-f", "/nonexistent"), EXIT_FAILED, "/nonexistent"),
         (("status", "--kubeconfig", "/nonexistent"), EXIT_FAILED, "/nonexistent"),
         (("explain", "service", "a/b", "-f", "-"), EXIT_FAILED, ""),
+        (("explain", "address", "192.0.9", "-f", "-"), EXIT_FAILED, ""),
+        (("plan", "--node", "n9", "-f", "-"), EXIT_FAILED, "no node is named n9"),
     ],
 )
 def test_exit_codes(words: tuple[str, ...], code: int, said: str) -> None:

@@ -16,6 +16,7 @@ from clarion.decide.plan import Plan, ServicePlan
 from clarion.decide.planner import plan as decide
 from clarion.decide.reasons import Reason
 from clarion.decide.registry import listed
+from clarion.decide.snapshot import Snapshot
 
 EXIT_CHANGES = 2
 POWERS_FROM = 1 << 40
@@ -70,12 +71,20 @@ def command(
     if against:
         return _compare(wanted, against, node or None, fail_on, output)
     loaded = load(wanted)
+    _check_node(loaded.snapshot, node)
     made = decide(loaded.snapshot, node or None)
     if output == "table":
         print_plan(made)
     else:
         (print_json if output == "json" else print_yaml)(plan_document(made))
     return _report(loaded, made)
+
+
+def _check_node(snapshot: Snapshot, node: str) -> None:
+    """Refuse the name of a node that is not among the objects."""
+    known = [item.name for item in snapshot.nodes]
+    if node and node not in known:
+        raise ClarionError(f"no node is named {node}", f"give one of: {', '.join(known) or 'none'}")
 
 
 def _compare(

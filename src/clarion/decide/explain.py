@@ -334,7 +334,8 @@ def _address(plan: Plan, text: str, focus: Focus) -> ReasonTree:
     try:
         address = parse_address(text)
     except InvalidInputError as error:
-        return ReasonTree(f"address {text}", "no", (ReasonTree(error.message, "no"),))
+        fault = ReasonTree(error.message, "no", code="not-found")
+        return ReasonTree(f"address {text}", "no", (fault,))
     label = f"address {address}"
     users = _users(plan, address)
     if users:
