@@ -72,3 +72,20 @@ def test_help_names_every_command_and_the_exit_codes() -> None:
     for name in COMMANDS:
         assert f"\n  {name} " in text
     assert "64 wrong usage" in " ".join(text.split())
+
+
+def test_an_object_with_one_fault_is_judged_whole() -> None:
+    ad = GOOD_POOL.replace("IPAddressPool", "BGPAdvertisement").replace(
+        "addresses: [192.0.2.0/30]",
+        "aggregationLengthV6: 129, communities: [nope], ipAddressPools: [nopool]",
+    )
+    told = clarion("validate", "-f", "-", stdin=ad).stdout
+    for code in ("OutOfRange", "alias-unknown", "pool-unknown"):
+        assert told.count(f"[{code}]") == 1
+
+
+def test_configuration_that_the_programs_would_not_read_is_refused() -> None:
+    elsewhere = GOOD_POOL.replace("metallb-system", "default").replace("name: p", "name: q")
+    done = clarion("validate", "-f", "-", stdin=f"{GOOD_POOL}---\n{elsewhere}")
+    assert done.returncode == EXIT_FAILED
+    assert "[wrong-namespace]" in done.stdout

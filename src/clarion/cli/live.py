@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 import msgspec
 
 from clarion.base import limits
+from clarion.cli.sources import CONFIGURATION_NAMESPACES
 from clarion.daemons.liveness import (
     INTERFACES_ANNOTATION,
     LEASE_SELECTOR,
@@ -29,7 +30,6 @@ from clarion.model.metallb import (
 
 CLOCK_SKEW_SECONDS = 1.0
 """How far the clock of another machine may be from ours and still be believed."""
-DEFAULT_NAMESPACES = ("metallb-system", "clarion-system")
 CLUSTER: tuple[type[KubeObject], ...] = (Namespace, Node, Service, EndpointSlice)
 CONFIGURATION: tuple[type[KubeObject], ...] = (
     IPAddressPool,
@@ -61,7 +61,8 @@ async def _read(kubeconfig: str | None, options: Options) -> Live:
         found: list[KubeObject] = [obj for items in lists for obj in items]
         namespaces = {obj.name for obj in found if isinstance(obj, Namespace)}
         namespace = options.namespace or next(
-            (name for name in DEFAULT_NAMESPACES if name in namespaces), DEFAULT_NAMESPACES[-1]
+            (name for name in CONFIGURATION_NAMESPACES if name in namespaces),
+            CONFIGURATION_NAMESPACES[-1],
         )
         inside = Selection(namespace=namespace)
         for kind in CONFIGURATION:

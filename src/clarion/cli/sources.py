@@ -16,9 +16,11 @@ from clarion.base.errors import ClarionError
 from clarion.decide.snapshot import Backend, Options, Snapshot
 from clarion.model.codec import load_manifests
 from clarion.model.core import EndpointSlice, Service
+from clarion.model.kinds import kind_of
 from clarion.model.manifests import LoadResult, ManifestProblem
 from clarion.model.meta import KubeObject
 
+CONFIGURATION_NAMESPACES = ("metallb-system", "clarion-system")
 SUFFIXES = (".yaml", ".yml", ".json")
 STDIN = "-"
 LIVE = "live"
@@ -115,9 +117,19 @@ def load(wanted: Wanted) -> Loaded:
     manifests = load_manifests(texts)
     found = (*faults, *manifests.problems)
     manifests = msgspec.structs.replace(manifests, problems=found)
-    options = msgspec.structs.replace(wanted.options, assume_cluster=True)
+    options = msgspec.structs.replace(
+        wanted.options,
+        assume_cluster=True,
+        namespace=wanted.namespace or configuration_namespace(manifests.objects),
+    )
     objects = (placed(obj) for obj in manifests.objects)
     return Loaded(Snapshot.from_objects(objects, options), manifests, "manifests")
+
+
+def configuration_namespace(objects: Iterable[KubeObject]) -> str:
+    """The namespace that programs will read: the usual one if any manifest is for it, else any."""
+    used = {obj.namespace for obj in objects if kind_of(obj).custom}
+    return next((name for name in CONFIGURATION_NAMESPACES if name in used), "")
 
 
 # A saved snapshot.

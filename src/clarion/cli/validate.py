@@ -4,10 +4,11 @@ import click
 import msgspec
 
 from clarion.cli.render import print_json, styled
-from clarion.cli.sources import Loaded, Wanted, load, source_options
+from clarion.cli.sources import Loaded, Wanted, load, placed, source_options
 from clarion.decide.config import build_config
 from clarion.decide.document import VALIDATE_SCHEMA
 from clarion.decide.problems import Problem
+from clarion.decide.snapshot import Snapshot
 from clarion.model.meta import ObjectKey
 
 MISSING_KINDS = {
@@ -47,16 +48,26 @@ def findings(loaded: Loaded) -> list[Finding]:
         for item in loaded.unreadable
     ]
     broken = _broken_kinds(loaded)
-    problems = build_config(loaded.snapshot).problems
+    told = {(item.object, item.path) for item in unreadable}
+    problems = build_config(_with_flawed(loaded)).problems
     judged = [_finding(loaded, item) for item in problems if not _follows(item, broken)]
-    return sorted(unreadable + judged)
+    return sorted(unreadable + [item for item in judged if (item.object, item.path) not in told])
+
+
+def _with_flawed(loaded: Loaded) -> Snapshot:
+    """The objects with those that have a fault already: what else is wrong with them counts too."""
+    if loaded.manifests is None or not loaded.manifests.flawed:
+        return loaded.snapshot
+    objects = (*loaded.snapshot.objects(), *map(placed, loaded.manifests.flawed))
+    return Snapshot.from_objects(objects, loaded.snapshot.options)
 
 
 def _broken_kinds(loaded: Loaded) -> set[str]:
     """Kinds of which some manifest could not be read."""
     if loaded.manifests is None:
         return set()
-    read = {(obj.kind, obj.name) for obj in loaded.manifests.objects}
+    manifests = loaded.manifests
+    read = {(obj.kind, obj.name) for obj in (*manifests.objects, *manifests.flawed)}
     return {kind for kind, key in loaded.manifests.sources if (kind, key.name) not in read}
 
 

@@ -95,13 +95,15 @@ class ManifestProblem(msgspec.Struct, frozen=True, kw_only=True):
 class LoadResult(msgspec.Struct, frozen=True, kw_only=True):
     """What a set of manifests holds.
 
-    `objects` are those without errors, BGPPeers in their newest version; `skipped` are objects
-    of kinds that have no part in Clarion's decisions.
+    `objects` are those without errors, BGPPeers in their newest version; `flawed` have errors, but
+    their values are of the right types, so that what else is wrong with them can be told; `skipped`
+    are objects of kinds that have no part in Clarion's decisions.
     """
 
     objects: tuple[KubeObject, ...]
     problems: tuple[ManifestProblem, ...]
     skipped: tuple[Document, ...]
+    flawed: tuple[KubeObject, ...] = ()
     sources: dict[tuple[str, ObjectKey], Source]
 
     def position(self, kind: str, key: ObjectKey, path: str = "") -> tuple[str, int, int] | None:
@@ -117,6 +119,7 @@ def load(texts: Iterable[tuple[str, str]]) -> LoadResult:
         loader.read(file, text)
     return LoadResult(
         objects=tuple(loader.objects),
+        flawed=tuple(loader.flawed),
         problems=tuple(loader.problems),
         skipped=tuple(loader.skipped),
         sources=loader.sources,
@@ -156,6 +159,7 @@ def _from_fault(file: str, fault: Fault) -> ManifestProblem:
 class _Loader:
     def __init__(self) -> None:
         self.objects: list[KubeObject] = []
+        self.flawed: list[KubeObject] = []
         self.problems: list[ManifestProblem] = []
         self.skipped: list[Document] = []
         self.sources: dict[tuple[str, ObjectKey], Source] = {}
@@ -186,8 +190,8 @@ class _Loader:
             one.report("DuplicateObject", "metadata.name", message, "remove one of the two")
             return
         self.sources[one.identity] = one.source
-        if loaded is not None and sound and not one.broken:
-            self.objects.append(loaded)
+        if loaded is not None and sound:
+            (self.flawed if one.broken else self.objects).append(loaded)
 
 
 class _One:
@@ -239,12 +243,11 @@ class _One:
         schema = object_schema(kind)
         for error in validate(schema, self.object, unknown_fields=True):
             self._report_error(error)
-        if self.broken:
-            return None
         try:
             loaded = from_builtins(apply_defaults(schema, self.object), kind.struct)
         except UndecodableError as error:
-            self.report("WrongType", "", error.message)
+            if not self.broken:
+                self.report("WrongType", "", error.message)
             return None
         return convert.to_hub(loaded)
 
