@@ -3,9 +3,11 @@
 import asyncio
 import copy
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import aiohttp
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -110,6 +112,13 @@ QUIET = settings(
     database=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
+
+
+@pytest.fixture(scope="module")
+def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiProcess]:
+    """A server of its own: what nonsense leaves behind is nobody else's."""
+    with ApiProcess(tmp_path_factory.mktemp("fuzz")) as server:
+        yield server
 
 
 def request(server: ApiProcess, method: str, url: str, body: Any, content: str) -> tuple[int, str]:
