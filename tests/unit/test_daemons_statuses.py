@@ -6,9 +6,6 @@ import pytest
 
 from clarion.base.addr import parse_address
 from clarion.daemons.statuses import (
-    NAMESPACE_LABEL,
-    NODE_LABEL,
-    SERVICE_LABEL,
     Statuses,
     service_of,
     status_name,
@@ -16,6 +13,11 @@ from clarion.daemons.statuses import (
 from clarion.daemons.writer import Writer
 from clarion.decide.elect import L2Decision
 from clarion.decide.plan import ServicePlan
+from clarion.model.annotations import (
+    LABEL_NODE,
+    LABEL_SERVICE_NAME,
+    LABEL_SERVICE_NAMESPACE,
+)
 from clarion.model.core import Node
 from clarion.model.meta import KubeObject, ObjectKey, ObjectMeta
 from clarion.model.metallb import (
@@ -84,7 +86,11 @@ def play(scene: Callable[[Scene], Awaitable[None]]) -> None:
 
 
 def l2_status(name: str, node: str) -> ServiceL2Status:
-    labels = {NODE_LABEL: node, SERVICE_LABEL: WEB.name, NAMESPACE_LABEL: WEB.namespace}
+    labels = {
+        LABEL_NODE: node,
+        LABEL_SERVICE_NAME: WEB.name,
+        LABEL_SERVICE_NAMESPACE: WEB.namespace,
+    }
     return ServiceL2Status(
         metadata=ObjectMeta(name=name, namespace=SYSTEM, labels=labels),
         status=ServiceL2StatusStatus(node=node, service_name="web", service_namespace="shop"),
@@ -108,7 +114,7 @@ def test_a_service_has_one_object_of_each_kind_with_the_labels_that_users_select
         await scene.see()
         (l2,), (bgp,) = scene.l2.values(), scene.bgp.values()
         assert l2.metadata.name == status_name("l2", "me", WEB)
-        assert l2.metadata.labels[NODE_LABEL] == "me"
+        assert l2.metadata.labels[LABEL_NODE] == "me"
         assert service_of(l2) == service_of(bgp) == WEB
         assert l2.status is not None
         assert [item.name for item in l2.status.interfaces] == ["eth0", "eth1"]

@@ -7,6 +7,7 @@ import msgspec
 
 from clarion.base import limits
 from clarion.cli.sources import CONFIGURATION_NAMESPACES
+from clarion.daemons.inputs import CLUSTER_KINDS, CONFIG_KINDS
 from clarion.daemons.liveness import (
     INTERFACES_ANNOTATION,
     LEASE_SELECTOR,
@@ -17,29 +18,11 @@ from clarion.decide.snapshot import Options, SecretFacts, Snapshot
 from clarion.edge.clock import SystemClock
 from clarion.edge.kubeclient import KubeClient, NotFoundError, Selection
 from clarion.edge.kubeconfig import find_config
-from clarion.model.core import EndpointSlice, Lease, Namespace, Node, Secret, Service
+from clarion.model.core import EndpointSlice, Lease, Namespace
 from clarion.model.meta import KubeObject
-from clarion.model.metallb import (
-    BFDProfile,
-    BGPAdvertisement,
-    BGPPeer,
-    Community,
-    IPAddressPool,
-    L2Advertisement,
-)
 
 CLOCK_SKEW_SECONDS = 1.0
 """How far the clock of another machine may be from ours and still be believed."""
-CLUSTER: tuple[type[KubeObject], ...] = (Namespace, Node, Service, EndpointSlice)
-CONFIGURATION: tuple[type[KubeObject], ...] = (
-    IPAddressPool,
-    L2Advertisement,
-    BGPAdvertisement,
-    BGPPeer,
-    BFDProfile,
-    Community,
-    Secret,
-)
 
 
 class Live(msgspec.Struct, frozen=True):
@@ -57,7 +40,9 @@ def load_live(kubeconfig: str | None, options: Options) -> Live:
 async def _read(kubeconfig: str | None, options: Options) -> Live:
     clock = SystemClock()
     async with KubeClient(find_config(kubeconfig, clock)) as client:
-        lists = await asyncio.gather(*(client.list_all(kind) for kind in CLUSTER))
+        lists = await asyncio.gather(
+            *(client.list_all(kind) for kind in (*CLUSTER_KINDS, EndpointSlice))
+        )
         found: list[KubeObject] = [obj for items in lists for obj in items]
         namespaces = {obj.name for obj in found if isinstance(obj, Namespace)}
         namespace = options.namespace or next(
@@ -65,7 +50,7 @@ async def _read(kubeconfig: str | None, options: Options) -> Live:
             CONFIGURATION_NAMESPACES[-1],
         )
         inside = Selection(namespace=namespace)
-        for kind in CONFIGURATION:
+        for kind in CONFIG_KINDS:
             found += await _list(client, kind, inside)
         leases = await client.list_all(Lease, Selection(namespace=namespace, labels=LEASE_SELECTOR))
     objects: list[KubeObject | SecretFacts] = list(found)

@@ -12,7 +12,6 @@ from clarion.edge.logs import Log
 from clarion.model.meta import Condition, ObjectKey, ObjectMeta
 from clarion.model.metallb import ConfigurationState, ConfigurationStateStatus
 
-COMPONENT_LABEL, NODE_LABEL = "metallb.io/component-type", "metallb.io/node-name"
 SUMMARY_BYTES = 32_768
 """An error summary is cut here: a condition's message may hold no more."""
 

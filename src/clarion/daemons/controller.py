@@ -11,7 +11,6 @@ from functools import partial
 
 from clarion.daemons.conditions import wanted_conditions
 from clarion.daemons.configstate import (
-    COMPONENT_LABEL,
     ConfigState,
     problem_line,
     tell_problems,
@@ -30,7 +29,7 @@ from clarion.decide.demand import status_texts
 from clarion.decide.planner import Planner
 from clarion.decide.snapshot import Options
 from clarion.edge import metrics
-from clarion.model.annotations import IP_ALLOCATED_FROM_POOL
+from clarion.model.annotations import IP_ALLOCATED_FROM_POOL, LABEL_COMPONENT_TYPE
 from clarion.model.core import Service
 from clarion.model.kinds import Kind
 from clarion.model.meta import KubeObject, ObjectKey, ObjectMeta
@@ -48,7 +47,7 @@ class Controller:
         meta = ObjectMeta(
             name="controller",
             namespace=runtime.namespace,
-            labels={COMPONENT_LABEL: "controller"},
+            labels={LABEL_COMPONENT_TYPE: "controller"},
         )
         self._state = ConfigState(
             runtime.client, self._writer, runtime.clock, "poolReconcilerValid", meta

@@ -9,10 +9,11 @@ from clarion.daemons.writer import Writer
 from clarion.edge.ifaddrs import interface_addresses
 from clarion.edge.kubeclient import AlreadyExistsError, KubeClient, NotFoundError
 from clarion.edge.logs import Log
+from clarion.model.annotations import LABEL_HOSTNAME
 from clarion.model.core import Node
 from clarion.model.meta import ObjectKey, ObjectMeta
 
-HOSTNAME_LABEL, OS_LABEL = "kubernetes.io/hostname", "kubernetes.io/os"
+OS_LABEL = "kubernetes.io/os"
 
 
 async def register_node(
@@ -34,7 +35,7 @@ async def register_node(
     Raises:
         ApiError: the API refused or cannot be reached.
     """
-    own = {HOSTNAME_LABEL: name, OS_LABEL: "linux", **labels}
+    own = {LABEL_HOSTNAME: name, OS_LABEL: "linux", **labels}
     key = ObjectKey("", name)
     patch = {"metadata": {"labels": own}}
     try:

@@ -13,8 +13,6 @@ import msgspec
 from clarion.base import limits
 from clarion.base.addr import Address
 from clarion.daemons.configstate import (
-    COMPONENT_LABEL,
-    NODE_LABEL,
     ConfigState,
     problem_line,
     tell_problems,
@@ -38,7 +36,6 @@ from clarion.daemons.runtime import (
     surroundings,
 )
 from clarion.daemons.sessions import Sessions
-from clarion.daemons.statuses import NODE_LABEL as STATUS_NODE_LABEL
 from clarion.daemons.statuses import Statuses
 from clarion.daemons.writer import Writer
 from clarion.decide.planner import Changes, Planner
@@ -47,6 +44,7 @@ from clarion.edge import metrics
 from clarion.edge.kubeclient import Selection
 from clarion.edge.leases import Heartbeat
 from clarion.edge.pulse import Lapsed, PulseClient, Report, Restarted
+from clarion.model.annotations import LABEL_COMPONENT_TYPE, LABEL_NODE, LABEL_NODE_NAME
 from clarion.model.codec import encode
 from clarion.model.core import EndpointSlice, Lease, Node, Service
 from clarion.model.kinds import Kind
@@ -114,7 +112,7 @@ class Speaker:
         self._pulse: PulseClient
         self._sessions = Sessions(runtime, self._node, options.bgp_port, self._introduce)
         self._writer = Writer(runtime.clock, runtime.entropy, runtime.log)
-        labels = {COMPONENT_LABEL: "speaker", NODE_LABEL: self._node}
+        labels = {LABEL_COMPONENT_TYPE: "speaker", LABEL_NODE_NAME: self._node}
         meta = ObjectMeta(name=f"speaker-{self._node}", namespace=runtime.namespace, labels=labels)
         self._state = ConfigState(
             runtime.client, self._writer, runtime.clock, "configReconcilerValid", meta
@@ -138,7 +136,7 @@ class Speaker:
         )
         l2 = informers.add(ServiceL2Status, selection=here, on_delta=self._on_status, guard=None)
         # Each node writes about each service: those of other nodes would be most of the memory.
-        own = msgspec.structs.replace(here, labels=f"{STATUS_NODE_LABEL}={self._node}")
+        own = msgspec.structs.replace(here, labels=f"{LABEL_NODE}={self._node}")
         bgp = informers.add(ServiceBGPStatus, selection=own, on_delta=self._on_status, guard=None)
         self._statuses = Statuses(
             self._runtime.client,

@@ -15,6 +15,11 @@ import msgspec
 from clarion.daemons.writer import Write, Writer
 from clarion.decide.plan import ServicePlan
 from clarion.edge.kubeclient import KubeClient, NotFoundError
+from clarion.model.annotations import (
+    LABEL_NODE,
+    LABEL_SERVICE_NAME,
+    LABEL_SERVICE_NAMESPACE,
+)
 from clarion.model.core import Node
 from clarion.model.meta import KubeObject, ObjectKey, ObjectMeta, OwnerReference
 from clarion.model.metallb import (
@@ -24,9 +29,6 @@ from clarion.model.metallb import (
     ServiceL2Status,
     ServiceL2StatusStatus,
 )
-
-NODE_LABEL = "metallb.io/node"
-SERVICE_LABEL, NAMESPACE_LABEL = "metallb.io/service-name", "metallb.io/service-namespace"
 
 Told = ServiceL2Status | ServiceBGPStatus
 Content = ServiceL2StatusStatus | ServiceBGPStatusStatus
@@ -44,7 +46,7 @@ def status_name(prefix: str, node: str, service: ObjectKey) -> str:
 def service_of(status: Told) -> ObjectKey:
     """The service that a status object is about, by its labels."""
     labels = status.metadata.labels
-    return ObjectKey(labels.get(NAMESPACE_LABEL, ""), labels.get(SERVICE_LABEL, ""))
+    return ObjectKey(labels.get(LABEL_SERVICE_NAMESPACE, ""), labels.get(LABEL_SERVICE_NAME, ""))
 
 
 class Statuses:
@@ -89,7 +91,7 @@ class Statuses:
         item = old if new is None else new
         if not isinstance(item, ServiceL2Status | ServiceBGPStatus):
             return None
-        service, node = service_of(item), item.metadata.labels.get(NODE_LABEL, "")
+        service, node = service_of(item), item.metadata.labels.get(LABEL_NODE, "")
         slot = type(item), item.key
         if item.key != self._key(type(item), service):
             self._keep_in_mind(slot, service, None if new is None else node)
@@ -115,7 +117,7 @@ class Statuses:
         """Services of which this node has a status from before it was started."""
         found: Iterable[Told] = (*self._l2.values(), *self._bgp.values())
         return {
-            service_of(item) for item in found if item.metadata.labels.get(NODE_LABEL) == self._node
+            service_of(item) for item in found if item.metadata.labels.get(LABEL_NODE) == self._node
         }
 
     def report(self, service: ObjectKey, plan: ServicePlan | None, peers: tuple[str, ...]) -> None:
@@ -194,9 +196,9 @@ class Statuses:
 
     def _meta(self, key: ObjectKey, service: ObjectKey) -> ObjectMeta:
         labels = {
-            NODE_LABEL: self._node,
-            SERVICE_LABEL: service.name,
-            NAMESPACE_LABEL: service.namespace,
+            LABEL_NODE: self._node,
+            LABEL_SERVICE_NAME: service.name,
+            LABEL_SERVICE_NAMESPACE: service.namespace,
         }
         node = self._nodes.get(ObjectKey("", self._node))
         owners: tuple[OwnerReference, ...] = ()
