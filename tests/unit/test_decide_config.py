@@ -6,7 +6,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from clarion.decide.config import admission_problems, build_config
+from clarion.decide.admission import judge
+from clarion.decide.config import build_config
 from clarion.decide.planner import Planner, plan
 from clarion.decide.settings import LAST_PRIORITY
 from clarion.decide.snapshot import Options, SecretFacts, Snapshot
@@ -352,7 +353,7 @@ ADMISSION: list[tuple[str, list[Any], Any, list[str]]] = [
     ("label", "stored", "candidate", "expected"), ADMISSION, ids=[row[0] for row in ADMISSION]
 )
 def test_admission(label: str, stored: list[Any], candidate: Any, expected: list[str]) -> None:
-    refused = admission_problems(Snapshot.from_objects(stored), candidate)
+    refused = judge(Snapshot.from_objects(stored), candidate).errors
     assert [item.code for item in refused] == expected
 
 

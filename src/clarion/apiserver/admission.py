@@ -9,14 +9,12 @@ from collections.abc import Iterator
 from clarion.apiserver.resources import Resource, resources
 from clarion.apiserver.status import Cause, Json
 from clarion.apiserver.store import Entry, Key, Store
-from clarion.decide.config import admission_problems
-from clarion.decide.problems import Problem
+from clarion.decide.admission import configuring, judge, told
 from clarion.decide.snapshot import FIELDS, Options, Snapshot
-from clarion.model.annotations import OWN_PREFIX
 from clarion.model.codec import UndecodableError, decode, from_builtins
 from clarion.model.core import Secret
 from clarion.model.kinds import Kind, kind_of
-from clarion.model.meta import KubeObject
+from clarion.model.meta import KubeObject, ObjectKey
 
 
 class ConfigAdmission:
@@ -34,14 +32,18 @@ class ConfigAdmission:
     def admit(self, resource: Resource, key: Key, new: Json, old: Json | None) -> list[Cause]:
         """Every problem that `new` brings; empty when it may be stored."""
         kind = self._judged.get(resource.id)
-        if kind is None or (old is not None and _configuring(new) == _configuring(old)):
+        if kind is None or (old is not None and configuring(new) == configuring(old)):
             return []
         try:
             candidate = from_builtins(new, kind.struct)
         except UndecodableError as error:
             return [Cause("", error.message)]
         stored = Snapshot.from_objects(self._objects(), self._options)
-        return [_cause(problem, key) for problem in admission_problems(stored, candidate)]
+        found = judge(stored, candidate).errors
+        return [
+            Cause(problem.path, told(problem, ObjectKey(key.namespace, key.name)))
+            for problem in found
+        ]
 
     def _objects(self) -> Iterator[KubeObject]:
         for resource, kind in self._judged.items():
@@ -56,24 +58,9 @@ class ConfigAdmission:
                 yield obj
 
 
-def _configuring(obj: Json) -> tuple[object, dict[str, str]]:
-    """What of an object is configuration: its spec, and the annotations that are read like it."""
-    annotations = (obj.get("metadata") or {}).get("annotations") or {}
-    own = {key: value for key, value in annotations.items() if key.startswith(OWN_PREFIX)}
-    return obj.get("spec"), own
-
-
 def _read(entry: Entry, kind: Kind) -> KubeObject | None:
     """A stored object; one that cannot be read is no concern of the others."""
     try:
         return decode(entry.body, kind.struct)
     except UndecodableError:
         return None
-
-
-def _cause(problem: Problem, key: Key) -> Cause:
-    about = problem.object
-    other = about.name != key.name or about.namespace != key.namespace
-    prefix = f"{about}: " if other else ""
-    remedy = f" ({problem.remedy})" if problem.remedy else ""
-    return Cause(problem.path, f"{prefix}{problem.message}{remedy} [{problem.code}]")

@@ -9,14 +9,13 @@ from itertools import groupby
 import msgspec
 
 from clarion.decide.config_ads import build_bgp, build_l2
-from clarion.decide.config_build import Build, ref
+from clarion.decide.config_build import Build
 from clarion.decide.config_cluster import service_warnings, warn_of_nodes
 from clarion.decide.config_peers import build_bfd, build_peers
 from clarion.decide.config_pools import build_aliases, build_pools, with_advertisements
-from clarion.decide.problems import ObjectRef, Problem
+from clarion.decide.problems import Problem
 from clarion.decide.settings import BGPSettings, Config, L2Settings, Peer, Pool
 from clarion.decide.snapshot import Snapshot
-from clarion.model.meta import KubeObject
 
 EMPTY = Config()
 
@@ -97,43 +96,4 @@ def _without_ipv6_echo(build: Build, config: Config) -> Config:
     return msgspec.structs.replace(config, peers=peers)
 
 
-def admission_problems(snapshot: Snapshot, candidate: KubeObject) -> tuple[Problem, ...]:
-    """What admission must refuse in an object about to be written.
-
-    Those are the errors that the object brings: its own, or of another object because of it.
-    References to what does not exist yet pass, so that objects can be created in any order; errors
-    that were there before pass too, so that a broken neighbour does not block a good change.
-
-    Args:
-        snapshot: The objects as stored, without or with the old version of the candidate.
-        candidate: The object as it would be stored.
-    """
-    others = [
-        obj
-        for obj in snapshot.objects()
-        if not (type(obj) is type(candidate) and obj.key == candidate.key)
-    ]
-    after = Snapshot.from_objects(
-        [*others, candidate],
-        snapshot.options,
-        speakers=snapshot.speakers,
-        interfaces=snapshot.interfaces,
-    )
-    own = ref(candidate)
-    # What is stored goes before what is new: of two that exclude one another, the new one is named.
-    before = build_config(snapshot)
-    known = set(map(_identity, before.errors))
-    return tuple(
-        problem
-        for problem in build_config(after, before.config).errors
-        if not problem.transient
-        and (problem.object == own or own in problem.related)
-        and (problem.object == own or _identity(problem) not in known)
-    )
-
-
-def _identity(problem: Problem) -> tuple[str, ObjectRef, str, str]:
-    return problem.code, problem.object, problem.path, problem.message
-
-
-__all__ = ["EMPTY", "Config", "ConfigResult", "Peer", "admission_problems", "build_config"]
+__all__ = ["EMPTY", "Config", "ConfigResult", "Peer", "build_config"]
