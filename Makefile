@@ -5,7 +5,7 @@ BIN := .venv/bin
 export PATH := $(CURDIR)/.cache/bin:$(PATH)
 PYTHON_PATHS := src tests benchmarks
 
-.PHONY: help setup run test check fmt bench lock clean
+.PHONY: help setup engine run test check fmt bench lock clean
 
 help:
 	@echo "make run    lab with real routers: addresses announced by L2 and BGP, verified (root)"
@@ -13,9 +13,13 @@ help:
 	@echo "make check  the fast part: format, lint, types, import contracts, tidy rules"
 	@echo "make bench  figures and ratios        make fmt    repair format"
 	@echo "make setup  only prepare              make clean  remove what the above made here"
+	@echo "make engine prepare also the real Kubernetes API server that make test meets (Go)"
 
 setup:
 	@tools/setup
+
+engine: setup
+	@tools/setup engine
 
 run: setup
 	@$(BIN)/clarion lab demo
@@ -27,8 +31,9 @@ check: setup
 	$(BIN)/lint-imports --no-cache > .cache/imports.txt || { cat .cache/imports.txt; exit 1; }
 	$(BIN)/python -m pytest -q tests/tidy
 
-test: setup check
-	$(BIN)/python -m pytest tests/tidy tests/unit tests/property tests/exhaustive tests/api tests/lab
+test: engine check
+	$(BIN)/python -m pytest tests/tidy tests/unit tests/property tests/exhaustive \
+	  tests/api tests/cluster tests/lab
 
 fmt: setup
 	$(BIN)/ruff check --quiet --fix $(PYTHON_PATHS) || true

@@ -27,7 +27,7 @@ class ApiProcess:
         self.kubeconfig = directory / "kubeconfig"
         self.log = directory / "server.log"
         self._flags = flags
-        self._port = _free_port()
+        self._port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -95,7 +95,8 @@ class ApiProcess:
             raise AssertionError(f"the API did not stop: {self.log.read_text()}") from None
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A TCP port of loopback that nobody listens on now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -104,8 +105,8 @@ def _free_port() -> int:
 class Kubectl:
     """The real kubectl with a kubeconfig and a home of its own."""
 
-    def __init__(self, kubeconfig: Path, home: Path) -> None:
-        self._path = shutil.which("kubectl") or "kubectl"
+    def __init__(self, kubeconfig: Path, home: Path, *, program: Path | None = None) -> None:
+        self._path = str(program or shutil.which("kubectl") or "kubectl")
         self._environment = {
             **os.environ,
             "KUBECONFIG": str(kubeconfig),
