@@ -77,13 +77,13 @@ class Writing:
 class World:
     """A controller that follows an API in memory."""
 
-    def __init__(self) -> None:
-        self.client = MemoryClient()
+    def __init__(self, client: MemoryClient | None = None, *, elect: bool = False) -> None:
+        self.client = client or MemoryClient()
         self.clock = StillClock()
         self.runtime = Runtime(
             "metallb-controller", self.client, SYSTEM, clock=self.clock, entropy=NoWaiting()
         )
-        self.controller = Controller(self.runtime, Options(namespace=SYSTEM))
+        self.controller = Controller(self.runtime, Options(namespace=SYSTEM), elect=elect)
 
     def see(self, of: type[KubeObject], key: ObjectKey, obj: KubeObject | None) -> None:
         """The watch tells of a change."""

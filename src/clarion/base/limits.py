@@ -163,10 +163,17 @@ EVENT_WINDOW_SECONDS = 600.0
 EVENT_BURST = 25
 EVENT_REFILL_SECONDS = 300.0
 EVENT_MESSAGE_BYTES = 1024
+# The message of a condition: as long as the API takes it; on a Service, which everybody who lists
+# services pays for, much shorter.
+CONDITION_MESSAGE_CHARS = 32_768
+SERVICE_CONDITION_MESSAGE_CHARS = 1024
 # Leader election of the controller (as client-go by default).
 LEADER_LEASE_SECONDS = 15.0
 LEADER_RENEW_SECONDS = 10.0
 LEADER_RETRY_SECONDS = 2.0
+
+# A new leader looks again at what is stored, until it has seen all of it.
+TAKEOVER_LOOK_SECONDS = 1.0
 
 # A dead connection is noticed before its request is given up as too slow.
 assert KUBE_CONNECT_SECONDS < KUBE_REQUEST_SECONDS
@@ -199,3 +206,7 @@ BGP_ACCEPT_PAUSE_SECONDS = 1.0
 
 # Released addresses of one pool that wait for their hold-down; beyond it the oldest is free early.
 POOL_RESTING_ADDRESSES = 65_536
+
+# How far the clocks of two machines may differ when one reads the other's Lease without following
+# it, as `status` and `explain` do.
+LEASE_CLOCK_SKEW_SECONDS = 1.0

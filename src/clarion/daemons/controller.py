@@ -2,6 +2,9 @@
 
 The API's changes only mark things dirty. A tick lets the planner decide about them and hands the
 differences to the writer. All deciding is in `decide`.
+
+Of several controllers one leads. The others follow the API, answer reviews and decide nothing; each
+that takes over begins as after a start: with what the services' statuses say.
 """
 
 import asyncio
@@ -15,7 +18,8 @@ from clarion.daemons.configstate import (
     problem_line,
     tell_problems,
 )
-from clarion.daemons.inputs import feed, follow_inputs
+from clarion.daemons.inputs import feed, feed_all, follow_inputs, unreadable
+from clarion.daemons.leadership import Leadership, join_election
 from clarion.daemons.runtime import (
     ProgramOptions,
     Runtime,
@@ -23,6 +27,7 @@ from clarion.daemons.runtime import (
     serve_until_stopped,
     surroundings,
 )
+from clarion.daemons.takeover import catch_up
 from clarion.daemons.writer import Writer
 from clarion.decide.allocate import Outcome
 from clarion.decide.demand import status_texts
@@ -41,9 +46,31 @@ COMPONENT = "metallb-controller"
 class Controller:
     """Who has which address, kept true."""
 
-    def __init__(self, runtime: Runtime, options: Options) -> None:
+    def __init__(self, runtime: Runtime, options: Options, *, elect: bool = False) -> None:
         self._runtime = runtime
-        self._writer = Writer(runtime.clock, runtime.entropy, runtime.log)
+        self._options = options
+        self._wake = asyncio.Event()
+        self.leadership = (
+            join_election(
+                runtime.client, runtime.namespace, runtime.clock, runtime.entropy, self._on_lead
+            )
+            if elect
+            else Leadership(runtime.clock)
+        )
+        fence = self.leadership.until
+        self._writer = Writer(runtime.clock, runtime.entropy, runtime.log, fence)
+        self._updates = 0
+        self._informers = runtime.follow(self._on_delta)
+        follow_inputs(self._informers, runtime.namespace)
+        self._services = self._informers.store(Service)
+        self._pools = self._informers.store(IPAddressPool)
+        self._begin()
+        runtime.metrics.add(self._samples)
+        runtime.metrics.add(self.leadership.samples)
+
+    def _begin(self) -> None:
+        """Have decided nothing yet."""
+        runtime = self._runtime
         meta = ObjectMeta(
             name="controller",
             namespace=runtime.namespace,
@@ -52,33 +79,56 @@ class Controller:
         self._state = ConfigState(
             runtime.client, self._writer, runtime.clock, "poolReconcilerValid", meta
         )
-        self._planner = Planner(options)
+        self._planner = Planner(self._options)
         self._told: dict[ObjectKey, Outcome] = {}
         self._seen_services: set[ObjectKey] = set()
         self._seen_pools: set[str] = set()
-        self._wake = asyncio.Event()
-        self._updates = 0
-        self._informers = runtime.follow(self._on_delta)
-        follow_inputs(self._informers, runtime.namespace)
-        self._services = self._informers.store(Service)
-        self._pools = self._informers.store(IPAddressPool)
-        runtime.metrics.add(self._samples)
 
     def start(self) -> None:
-        """Start deciding and writing."""
+        """Start deciding and writing, while this program leads."""
+        self.leadership.start(self._runtime.tasks)
         self._runtime.tasks.start("writer", self._writer.run)
         self._runtime.tasks.start("decide", self._run)
 
     async def _run(self) -> None:
         # Nothing is given before everything was read: an address in use might be given twice.
         await self._informers.wait_synced()
-        self.tick()
         self._runtime.log.info("synced", services=len(self._services), pools=len(self._pools))
-        freeze_memory()
         while True:
-            await self._next_change()
+            await self.leadership.wait()
+            await self._lead()
+            self._step_down()
+
+    async def _lead(self) -> None:
+        """Decide and write until another may."""
+        if self.leadership.elected:
+            await catch_up(
+                self._runtime.client,
+                Service,
+                self._services,
+                unread=lambda: unreadable(self._informers, Service),
+                changed=self._wake,
+                wanted=lambda: self.leadership.leads,
+                log=self._runtime.log,
+            )
+        first = True
+        while self.leadership.leads:
             self._wake.clear()
             self.tick()
+            if first:
+                self._runtime.log.info("deciding", services=len(self._services))
+                freeze_memory()
+                first = False
+            await self._next_change()
+
+    def _step_down(self) -> None:
+        """Forget what was decided: whoever leads now decides otherwise, and its writes count."""
+        self._writer.clear()
+        self._begin()
+        feed_all(self._planner, self._informers)
+
+    def _on_lead(self, _leads: bool) -> None:
+        self._wake.set()
 
     async def _next_change(self) -> None:
         """Wait for a change of the API, or until an address has rested long enough."""
@@ -166,6 +216,7 @@ class Controller:
         yield metrics.CONFIG_STALE.sample(any(p.severity == "error" for p in planner.problems))
         yield metrics.K8S_UPDATES.sample(self._updates)
         yield metrics.K8S_UPDATE_ERRORS.sample(self._writer.failed)
+        # A follower has decided nothing, so it has no pools to tell of.
         for name in sorted(planner.config.pools):
             usage = planner.ledger.usage(name)
             yield metrics.POOL_ADDRESSES.sample(sum(usage.capacity.values()), name)
@@ -182,6 +233,7 @@ class Controller:
         return {
             "component": COMPONENT,
             "namespace": self._runtime.namespace,
+            "leadership": self.leadership.snapshot(),
             "config": self._planner.config,
             "problems": [problem_line(problem) for problem in self._planner.problems],
             "outcomes": {
@@ -226,7 +278,17 @@ def status_patch(service: Service, outcome: Outcome, when: str) -> dict[str, obj
     }
 
 
-async def run_controller(options: ProgramOptions) -> None:
+class ControllerOptions(ProgramOptions, frozen=True, kw_only=True):
+    """Flags of the controller.
+
+    Attributes:
+        leader_elect: Take part in an election, so that several controllers may run.
+    """
+
+    leader_elect: bool = True
+
+
+async def run_controller(options: ControllerOptions) -> None:
     """Run until SIGTERM or SIGINT; addresses stay with their services.
 
     Raises:
@@ -235,7 +297,7 @@ async def run_controller(options: ProgramOptions) -> None:
     async with surroundings(COMPONENT, options) as runtime:
         runtime.log.info("controller starts", namespace=runtime.namespace)
         decide = Options(lb_class=options.lb_class, namespace=runtime.namespace)
-        controller = Controller(runtime, decide)
+        controller = Controller(runtime, decide, elect=options.leader_elect)
         controller.start()
         await serve_until_stopped(runtime, options.listen_http, controller.snapshot)
         runtime.log.info("controller stops")

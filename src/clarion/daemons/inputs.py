@@ -1,11 +1,13 @@
 """What the programs read of the API, and how it reaches the planner."""
 
+from collections.abc import Mapping
+
 from clarion.decide.planner import Planner
 from clarion.decide.snapshot import SecretFacts
 from clarion.edge.kubeclient import Selection
 from clarion.edge.reflector import Informers
 from clarion.model.core import Namespace, Node, Secret, Service
-from clarion.model.kinds import Kind
+from clarion.model.kinds import Kind, kind_of
 from clarion.model.meta import KubeObject, ObjectKey
 from clarion.model.metallb import (
     BFDProfile,
@@ -45,3 +47,16 @@ def feed(planner: Planner, kind: Kind, key: ObjectKey, new: KubeObject | None) -
         planner.put(new)
     else:
         planner.remove(SecretFacts if kind.struct is Secret else kind.struct, key)
+
+
+def feed_all(planner: Planner, informers: Informers) -> None:
+    """Pass everything on that was read, to a planner that has seen nothing yet."""
+    for of in (*CONFIG_KINDS, *CLUSTER_KINDS):
+        for obj in informers.store(of).values():
+            planner.put(obj)
+
+
+def unreadable(informers: Informers, of: type[KubeObject]) -> Mapping[str, str]:
+    """Objects of a kind that cannot be read, by `namespace/name`, with the reason."""
+    kind = kind_of(of).kind
+    return next(health.set_aside for health in informers.health if health.kind == kind)

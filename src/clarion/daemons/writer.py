@@ -4,6 +4,9 @@ Whoever decides puts the write of an object here and goes on. A newer write of t
 replaces one that waits. A conflict or a vanished object drops the write: the watch brings the newer
 object, and deciding about that one puts a new write if one is still needed.
 
+Where several programs could write and one may, a fence says until when this one may: no write is
+begun or waited for beyond it. What a fence drops is decided anew by whoever may write next.
+
 Two troubles are told apart. When the server is away or overloaded, nothing can be written: all
 writes wait, and one at a time tries whether it is back. When it refuses one object, that one waits
 alone and delays no other.
@@ -12,6 +15,7 @@ alone and delays no other.
 import asyncio
 import contextlib
 import heapq
+import math
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable
 from itertools import count
@@ -20,11 +24,14 @@ import msgspec
 
 from clarion.base import limits
 from clarion.base.ports import Clock, Entropy
-from clarion.edge.kubeclient import ApiError, ConflictError, NotFoundError
+from clarion.edge.kubeclient import ApiError, ConflictError, NotFoundError, UnreachableError
 from clarion.edge.logs import Log
 from clarion.proto.kube.backoff import Backoff, BackoffPolicy
 
 Write = Callable[[], Awaitable[object]]
+
+Fence = Callable[[], float]
+"""Until when writes may be under way, in monotonic seconds; a time that is over: not at all."""
 
 _REFUSED = BackoffPolicy(base=0.2, cap=limits.WRITE_RETRY_MAX_SECONDS)
 _AWAY = BackoffPolicy(base=0.2, cap=limits.WRITE_PROBE_MAX_SECONDS)
@@ -115,6 +122,16 @@ class WriteQueue:
         self._refusals.pop(job.key, None)
         self._opened()
 
+    def dropped(self, job: Job) -> None:
+        """The write was not begun, and shall not be."""
+        del self._busy[job.key]
+        self._refusals.pop(job.key, None)
+
+    def clear(self) -> None:
+        """Want no write of anything any more; those under way are not tried again."""
+        for key in [*self._waiting, *self._resting, *self._busy]:
+            self.forget(key)
+
     def failed(self, job: Job, error: ApiError, now: float, jitter: float) -> float:
         """The write failed; seconds until the next attempt. A newer write is not delayed."""
         wanted = self._busy.pop(job.key) and job.key not in self._waiting
@@ -153,12 +170,22 @@ class WriteQueue:
 
 
 class Writer:
-    """Performs writes in the background until cancelled."""
+    """Performs writes in the background until cancelled.
 
-    def __init__(self, clock: Clock, entropy: Entropy, log: Log) -> None:
+    Args:
+        clock: The clock.
+        entropy: For jitter between attempts.
+        log: Where troubles are told.
+        fence: Until when writes may be under way.
+    """
+
+    def __init__(
+        self, clock: Clock, entropy: Entropy, log: Log, fence: Fence = lambda: math.inf
+    ) -> None:
         self._clock = clock
         self._entropy = entropy
         self._log = log
+        self._fence = fence
         self._queue = WriteQueue()
         self._wake = asyncio.Event()
         self.written = 0
@@ -182,6 +209,10 @@ class Writer:
         """Want no write of this object any more."""
         self._queue.forget(key)
 
+    def clear(self) -> None:
+        """Want no write of anything any more."""
+        self._queue.clear()
+
     def heard(self) -> None:
         """Something came from the server: if writes wait because it was silent, try again."""
         if self._queue.heard():
@@ -202,8 +233,13 @@ class Writer:
 
     async def _perform(self, job: Job) -> None:
         was_away = self._queue.away
+        left = self._fence() - self._clock.monotonic()
+        if left <= 0:
+            self._queue.dropped(job)
+            self._wake.set()
+            return
         try:
-            await job.write()
+            await _within(left, job.write)
         except (ConflictError, NotFoundError) as error:
             self._log.debug("write dropped", object=str(job.key), error=error.message)
             self._queue.succeeded(job)
@@ -230,3 +266,16 @@ class Writer:
             )
         elif not was_away:
             self._log.warn("the API takes no writes; they wait", error=error.message)
+
+
+async def _within(seconds: float, write: Write) -> None:
+    """Perform a write; without an answer in time it counts as one to a server that is away.
+
+    Raises:
+        ApiError: the write failed, or its outcome is not known.
+    """
+    try:
+        async with asyncio.timeout(seconds if math.isfinite(seconds) else None):
+            await write()
+    except TimeoutError:
+        raise UnreachableError(0, "Unreachable", "no answer while writing was allowed") from None

@@ -6,7 +6,13 @@ from datetime import datetime
 
 from clarion.base import limits
 from clarion.base.ports import Clock, Entropy
-from clarion.edge.kubeclient import AlreadyExistsError, ApiError, KubeClient, NotFoundError
+from clarion.edge.kubeclient import (
+    AlreadyExistsError,
+    ApiError,
+    ConflictError,
+    KubeClient,
+    NotFoundError,
+)
 from clarion.edge.logs import Log
 from clarion.model.core import Lease, LeaseSpec
 from clarion.model.meta import ObjectKey, ObjectMeta, OwnerReference
@@ -175,6 +181,7 @@ class LeaderElection:
         policy: ElectionPolicy | None = None,
         on_change: Callable[[bool], None] | None = None,
     ) -> None:
+        self.identity = identity
         self._client = client
         self._key = key
         self._clock = clock
@@ -188,12 +195,18 @@ class LeaderElection:
         self._on_change = on_change
         self._log = Log("election").bind(lease=str(key), identity=identity)
         self._led = False
+        self._failing = False
         self._changed = asyncio.Event()
 
     @property
     def leads(self) -> bool:
         """Whether this program is the leader at this moment."""
         return self._elector.leads(self._clock.monotonic())
+
+    @property
+    def leads_until(self) -> float | None:
+        """When leadership ends unless renewed (monotonic); None while this is not the leader."""
+        return self._elector.leads_until
 
     @property
     def leader(self) -> str:
@@ -225,9 +238,15 @@ class LeaderElection:
             async with asyncio.timeout(patience):
                 await self._read()
                 await self._write()
+        except (ConflictError, AlreadyExistsError) as error:
+            self._log.debug("another was faster", error=error.message)  # the next attempt tells
         except (ApiError, TimeoutError) as error:
-            # Others may write first (a conflict) or the server may be away: the next attempt tells.
-            self._log.debug("attempt failed", error=str(error) or "no answer in time")
+            if not self._failing:
+                text = str(error) or "no answer in time"
+                self._log.warn("the lease cannot be read or written", error=text)
+            self._failing = True
+        else:
+            self._failing = False
 
     async def _read(self) -> None:
         record: LeaseRecord | None

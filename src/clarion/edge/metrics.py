@@ -128,6 +128,18 @@ SET_ASIDE = _gauge("clarion_objects_set_aside", "Objects of a kind that cannot b
 ORPHANS = _gauge(
     "clarion_objects_orphaned", "Objects in force whose definition was deleted.", "kind"
 )
+LEADER = _gauge("clarion_leader_bool", "1 if this program may write: it leads, or is alone.")
+WEBHOOK_REVIEWS = _counter(
+    "clarion_webhook_reviews_total", "Reviews answered by the webhook server.", "kind", "verdict"
+)
+WEBHOOK_CERTIFICATE = _gauge(
+    "clarion_webhook_certificate_expiry_seconds", "End of the webhook certificate, Unix time."
+)
+BGP_ESTABLISHED = _counter(
+    "clarion_bgp_sessions_established_total",
+    "Times that the session came up; one that grows shows a session that does not last.",
+    "peer",
+)
 EVENTS_DROPPED = _counter("clarion_events_dropped_total", "Events not written to the API.")
 
 

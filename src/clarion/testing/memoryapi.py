@@ -16,9 +16,11 @@ from clarion.edge.kubeclient import (
     KubeClient,
     NotFoundError,
     PatchType,
+    Selection,
 )
 from clarion.edge.kubeconfig import Identity, KubeConfig, StaticCredentials
 from clarion.model import codec
+from clarion.model.kinds import Kind
 from clarion.model.meta import KubeObject, ObjectKey
 
 O = TypeVar("O", bound=KubeObject)  # noqa: E741 - an object
@@ -86,6 +88,15 @@ class MemoryClient(KubeClient):
         """One object."""
         self._find((of, key))
         return self.read(of, key)
+
+    async def list_page(
+        self, kind: Kind, selection: Selection, limit: int, token: str = ""
+    ) -> bytes:
+        """All objects of a kind, in one page."""
+        del selection, limit, token
+        items = [plain for (of, _), plain in self.objects.items() if of is kind.struct]
+        version = {"resourceVersion": str(self._version or 1)}
+        return codec.encode({"kind": kind.list_kind, "metadata": version, "items": items})
 
     async def create(self, obj: O, *, dry_run: bool = False) -> O:
         """A new object; a status in it is not taken."""
