@@ -137,7 +137,7 @@ CHANGES: list[tuple[str, list[Any], set[str], str]] = [
     ("the pool goes", without("p"), {"lost", "owner-lost", "withdrawn", "pool-removed", "problem-new"}, "192.0.2.0 is in no pool"),
     ("nobody advertises by layer 2", without("l2"), {"owner-lost"}, "no L2Advertisement selects pool p"),
     ("other interfaces", without("l2", b.l2_advertisement("l2", interfaces=["eth0"])), {"owner-interfaces"}, "advertisement l2 differs in interfaces"),
-    ("another owner is preferred", without("l2", b.l2_advertisement("l2", prefer={"zone=x": 1})), set(), "No change"),
+    ("a preference that no node meets", without("l2", b.l2_advertisement("l2", prefer={"zone=x": 1})), {"problem-new"}, "no node matches zone=x"),
     ("a peer goes", without("r"), {"session-removed", "withdrawn"}, "peer r is not there any more"),
     ("a peer comes", [*WORLD, b.peer("s", "198.51.100.9")], {"session-added", "announced"}, "peer s is new"),
     ("a peer elsewhere", without("r", b.peer("r", "198.51.100.9")), {"reset"}, "address is 198.51.100.9, not 198.51.100.1: the session is reset"),

@@ -14,7 +14,7 @@ from clarion.decide.planner import Planner, plan
 from clarion.decide.selectors import describe, faults, matches
 from clarion.decide.snapshot import Options, Snapshot
 from clarion.model.core import Service
-from clarion.model.meta import LabelSelector, LabelSelectorRequirement, ObjectKey
+from clarion.model.meta import ObjectKey
 from clarion.testing import builders as b
 
 WEB = ObjectKey("default", "web")
@@ -396,22 +396,6 @@ def test_selectors(selector: str, labels: str, expected: bool) -> None:
     assert matches(parsed, b.pairs(labels)) is expected
     assert list(faults(parsed)) == []
     assert describe(parsed) == (selector or "everything")
-
-
-@pytest.mark.parametrize(
-    ("key", "operator", "values", "fault"),
-    [
-        ("", "Exists", (), "no key"),
-        ("a", "Near", (), "is not one of"),
-        ("a", "In", (), "at least one value"),
-        ("a", "Exists", ("x",), "takes no values"),
-        ("a", "In", ("x", "x"), "repeat"),
-    ],
-)
-def test_selector_faults(key: str, operator: str, values: tuple[str, ...], fault: str) -> None:
-    rule = LabelSelectorRequirement(key=key, operator=operator, values=values)
-    assert fault in " ".join(faults(LabelSelector(match_expressions=(rule,))))
-    assert "twice" in " ".join(faults(LabelSelector(match_expressions=(rule, rule))))
 
 
 def test_communities() -> None:

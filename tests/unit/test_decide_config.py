@@ -40,6 +40,14 @@ def peer(**spec: Any) -> Any:
     return b.peer("r", **spec)
 
 
+def peer2(**spec: Any) -> Any:
+    return b.peer("s", **spec)
+
+
+def annotated(obj: Any, key: str, value: str) -> Any:
+    return renamed(obj, annotations={key: value})
+
+
 # Objects -> problem code and field. Options as first item where they matter.
 CASES: list[tuple[str, str, list[Any]]] = [
     # Any object.
@@ -47,14 +55,22 @@ CASES: list[tuple[str, str, list[Any]]] = [
     ("name-taken", "metadata.name", [P, renamed(P, namespace="zz"), L2]),
     ("wrong-namespace", "metadata.namespace", [Options(namespace="elsewhere"), P]),
     ("wrong-namespace", "metadata.namespace", [Options(namespace="elsewhere"), b.community()]),
-    ("selector-invalid", "spec.nodeSelectors[0]", [P, replaced(L2, node_selectors=(BAD_SELECTOR,))]),
-    ("selector-invalid", "spec.nodeSelectors[0]", [P, L2, replaced(R, node_selectors=(BAD_SELECTOR,))]),
+    ("selector-invalid", "spec.nodeSelectors[0].matchExpressions[0].operator", [P, replaced(L2, node_selectors=(BAD_SELECTOR,))]),
+    ("selector-invalid", "spec.nodeSelectors[0].matchExpressions[0].operator", [P, L2, replaced(R, node_selectors=(BAD_SELECTOR,))]),
     ("duplicate-entry", "spec.ipAddressPools[1]", [P, b.l2_advertisement(pools=["p", "p"])]),
     ("duplicate-entry", "spec.nodeSelectors[1]", [P, b.l2_advertisement(nodes=["a=b", "a=b"])]),
     ("duplicate-entry", "spec.peers[1]", [P, R, b.bgp_advertisement(peers=["r", "r"])]),
     ("duplicate-entry", "spec.communities[1]", [P, R, b.bgp_advertisement(communities=["1:1", "1:1"])]),
     ("selector-selects-nothing", "spec.ipAddressPoolSelectors[0]", [P, b.l2_advertisement(pools=["p"], pool_selectors=["a=b"])]),
     ("selector-selects-nothing", "spec.nodeSelectors[0]", [P, b.node("n"), b.l2_advertisement(nodes=["a=b"])]),
+    ("selector-invalid", "spec.preferredNodeSelectors[0].preference.matchLabels[a b]", [P, b.l2_advertisement(prefer={"a b=c": 1})]),
+    ("selector-invalid", "spec.serviceAllocation.serviceSelectors[0].matchLabels[a]", [b.pool("p", service_selectors=["a=b c"]), L2]),
+    ("selector-selects-nothing", "spec.preferredNodeSelectors[0].preference", [P, b.node("n"), b.l2_advertisement(prefer={"a=b": 1})]),
+    ("annotation-unknown", "metadata.annotations[clarion.metallb.io/reservd]", [annotated(P, "clarion.metallb.io/reservd", "192.0.2.1"), L2]),
+    ("annotation-unknown", "metadata.annotations[clarion.metalb.io/reserved]", [annotated(P, "clarion.metalb.io/reserved", "192.0.2.1"), L2]),
+    ("annotation-unknown", "metadata.annotations[metallb.io/auto-assign]", [annotated(P, "metallb.io/auto-assign", "false"), L2]),
+    ("annotation-without-effect", "metadata.annotations[metallb.io/address-pool]", [P, annotated(L2, "metallb.io/address-pool", "p")]),
+    ("annotation-without-effect", "metadata.annotations[clarion.metallb.io/passive]", [annotated(P, "clarion.metallb.io/passive", "true"), L2]),
     # Pools.
     ("pool-empty", "spec.addresses", [replaced(P, addresses=()), L2]),
     ("address-invalid", "spec.addresses[0]", [b.pool("p", "192.0.2.0/33"), L2]),
@@ -64,6 +80,19 @@ CASES: list[tuple[str, str, list[Any]]] = [
     ("pool-overlap", "spec.addresses[0]", [P, b.pool("q", "192.0.2.8-192.0.2.40"), L2]),
     ("pool-overlap", "spec.addresses[1]", [P, b.pool("q", "198.51.100.0/24", "192.0.2.15/32"), L2]),
     ("pool-overlaps-itself", "spec.addresses[1]", [b.pool("p", "192.0.2.0/28", "192.0.2.0/30"), L2]),
+    ("pool-unusable", "spec.addresses[0]", [b.pool("p", "224.0.0.0/28"), L2]),
+    ("pool-unusable", "spec.addresses[1]", [b.pool("p", "192.0.2.0/28", "127.0.0.1/32"), L2]),
+    ("pool-unusable", "spec.addresses[0]", [b.pool("p", "169.254.1.0/24"), L2]),
+    ("pool-unusable", "spec.addresses[0]", [b.pool("p", "0.0.0.0/32"), L2]),
+    ("pool-unusable", "spec.addresses[0]", [b.pool("p", "240.0.0.0/32"), L2]),
+    ("pool-unusable", "spec.addresses[0]", [b.pool("p", "255.255.255.255/32"), L2]),
+    ("pool-unusable", "spec.addresses[0]", [b.pool("p", "223.255.255.250-224.0.0.3"), L2]),
+    ("pool-unusable", "spec.addresses[0]", [b.pool("p", "::/127"), L2]),
+    ("pool-unusable", "spec.addresses[0]", [b.pool("p", "::ffff:192.0.2.0/120"), L2]),
+    ("pool-unusable", "spec.addresses[0]", [b.pool("p", "fe80::1:0/112"), L2]),
+    ("pool-unusable", "spec.addresses[0]", [b.pool("p", "ff02::1:0/112"), L2]),
+    ("pool-unusable", "spec.addresses[0]", [b.pool("p", "100::/120"), L2]),
+    ("pool-all-avoided", "spec.avoidBuggyIPs", [b.pool("p", "192.0.2.0/32", "192.0.2.255-192.0.3.0", avoid_buggy=True), L2]),
     ("pool-not-advertised", "spec", [P]),
     ("reserved-invalid", "metadata.annotations[clarion.metallb.io/reserved]", [b.pool("p", reserved="192.0.2.1, web"), L2]),
     ("reserved-invalid", "metadata.annotations[clarion.metallb.io/reserved]", [b.pool("p", reserved="192.0.2.1,,192.0.2.2"), L2]),
@@ -101,9 +130,16 @@ CASES: list[tuple[str, str, list[Any]]] = [
     ("advertisement-without-peer", "spec", [P, AD]),
     # L2 advertisements.
     ("preference-weight", "spec.preferredNodeSelectors[0].weight", [P, b.l2_advertisement(prefer={"a=b": 101})]),
+    ("interface-name-invalid", "spec.interfaces[1]", [P, b.l2_advertisement(interfaces=["eth0", "eth*"])]),
+    ("interface-name-invalid", "spec.interfaces[0]", [P, b.l2_advertisement(interfaces=["enp0s31f6-uplink-0"])]),
+    ("interface-name-invalid", "spec.interfaces[0]", [P, b.l2_advertisement(interfaces=["eth0:1"])]),
+    ("interface-name-invalid", "spec.interfaces[0]", [P, b.l2_advertisement(interfaces=[""])]),
     # Peers.
     ("asn-missing", "spec.myASN", [peer(my_asn=0)]),
     ("asn-range", "spec.peerASN", [peer(peer_asn=1 << 32)]),
+    ("asn-reserved", "spec.myASN", [peer(my_asn=65535)]),
+    ("asn-reserved", "spec.peerASN", [peer(peer_asn=23456)]),
+    ("asn-reserved", "spec.localASN", [peer(local_asn=4294967295)]),
     ("peer-asn-missing", "spec.peerASN", [peer(peer_asn=0)]),
     ("peer-asn-twice", "spec.dynamicASN", [FRR, peer(dynamic_asn="external")]),
     ("dynamic-asn-invalid", "spec.dynamicASN", [FRR, peer(peer_asn=0, dynamic_asn="inside")]),
@@ -112,12 +148,26 @@ CASES: list[tuple[str, str, list[Any]]] = [
     ("peer-address-twice", "spec.interface", [FRR, peer(interface="eth0")]),
     ("ip-invalid", "spec.peerAddress", [peer(address="router.example")]),
     ("ip-invalid", "spec.sourceAddress", [peer(source_address="10.0.0.256")]),
+    ("peer-address-unusable", "spec.peerAddress", [peer(address="224.0.0.5")]),
+    ("peer-address-unusable", "spec.peerAddress", [peer(address="0.0.0.0")]),
+    ("peer-address-unusable", "spec.peerAddress", [peer(address="fe80::1")]),
+    ("peer-inside-pool", "spec.peerAddress", [P, AD, peer(address="192.0.2.1")]),
+    ("peer-twice", "spec.peerAddress", [R, b.peer("s")]),
+    ("peer-twice", "spec.peerAddress", [b.node("n", "a=1,b=1"), b.peer("r", nodes=["a=1"]), b.peer("s", nodes=["b=1"])]),
+    ("source-address-family", "spec.sourceAddress", [peer(source_address="2001:db8::1")]),
+    ("router-id-zero", "spec.routerID", [peer(router_id="0.0.0.0")]),
+    ("router-id-shared", "spec.routerID", [b.node("n"), b.node("o"), peer(router_id="192.0.2.1")]),
     ("router-id-not-ipv4", "spec.routerID", [peer(router_id="2001:db8::1")]),
     ("peer-port-range", "spec.peerPort", [peer(peer_port=65536)]),
     ("duration-invalid", "spec.holdTime", [peer(hold_time="ninety")]),
     ("hold-time-range", "spec.holdTime", [peer(hold_time="2s")]),
     ("hold-time-range", "spec.holdTime", [peer(hold_time="2999ms")]),
     ("keepalive-above-hold", "spec.keepaliveTime", [peer(hold_time="9s", keepalive_time="10s")]),
+    ("keepalive-above-hold", "spec.keepaliveTime", [peer(hold_time="0s", keepalive_time="10s")]),
+    ("keepalive-above-third", "spec.keepaliveTime", [peer(hold_time="9s", keepalive_time="9s")]),
+    ("keepalive-above-third", "spec.keepaliveTime", [peer(hold_time="90s", keepalive_time="31s")]),
+    ("duration-invalid", "spec.holdTime", [peer(hold_time="9" * 400 + "s")]),
+    ("passive-invalid", "metadata.annotations[clarion.metallb.io/passive]", [annotated(R, "clarion.metallb.io/passive", "yes")]),
     ("connect-time-range", "spec.connectTime", [peer(connect_time="500ms")]),
     ("password-twice", "spec.passwordSecret", [b.secret("s", "x"), peer(password="y", password_secret=SECRET)]),
     ("secret-missing", "spec.passwordSecret", [peer(password_secret=SECRET)]),
@@ -183,6 +233,16 @@ VALID: list[tuple[str, list[Any]]] = [
     ("large communities on the native speaker", [P, R, b.bgp_advertisement(communities=["large:1:2:3"])]),
     ("IPv6 on the native speaker", [P6, AD, R]),
     ("FRR peers on disjoint nodes", [FRR, b.node("n1", "a=1"), b.node("n2", "a=2"), b.peer("r", nodes=["a=1"]), b.peer("s", nodes=["a=2"], router_id="192.0.2.1")]),
+    ("annotations of others", [renamed(P, annotations={"example.org/address-pool": "x", "metal3.io/hold-down": "y", "kube-vip.io/loadbalancerIPs": "z", "note": "a"}), L2]),
+    ("what conversion keeps of a peer", [annotated(R, "clarion.metallb.io/conversion-data", "{}")]),
+    ("the ends of the blocks that are special", [b.pool("p", "1.0.0.0/32", "126.255.255.255/32", "128.0.0.0/32", "223.255.255.255/32", "::2/128", "fe00::/128", "fec0::/128"), L2]),
+    ("addresses that end in .0 and .255, and others", [b.pool("p", "192.0.2.255-192.0.3.1", avoid_buggy=True), L2]),
+    ("two ports of one router", [R, peer2(peer_port=1179)]),
+    ("one router from two addresses", [peer(source_address="198.51.100.8"), peer2(source_address="198.51.100.9")]),
+    ("one router from disjoint nodes", [b.node("n1", "a=1"), b.node("n2", "a=2"), b.peer("r", nodes=["a=1"]), b.peer("s", nodes=["a=2"])]),
+    ("a router ID on one node", [b.node("n1", "a=1"), b.node("n2"), b.peer("r", nodes=["a=1"], router_id="192.0.2.1")]),
+    ("a peer beside the pool, on this machine, or link-local in IPv4", [P, AD, b.peer("r", "192.0.2.16"), b.peer("s", "127.0.0.1"), b.peer("t", "169.254.1.1")]),
+    ("a third of the hold time, rounded up", [peer(hold_time="10s", keepalive_time="4s")]),
     ("a community alias that equals the well-known value", [b.community("c", {"no-export": "65535:65281"})]),
 ]  # fmt: skip
 
@@ -241,6 +301,22 @@ def test_a_reverted_change_leaves_no_problem() -> None:
         broken = obj.spec != P.spec and obj is not L2
         assert any(item.severity == "error" for item in planner.problems) is broken
     assert planner.problems == ()
+
+
+@pytest.mark.parametrize(
+    ("key", "meant"),
+    [
+        ("clarion.metallb.io/Reserved", "clarion.metallb.io/reserved"),
+        ("clarion.metallb.io/holddown", "clarion.metallb.io/hold-down"),
+        ("metallb.io/hold-down", "clarion.metallb.io/hold-down"),
+        ("metallb.universe.tf/reserve", "clarion.metallb.io/reserved"),
+        ("metallb.io/colour", ""),
+    ],
+)
+def test_a_misspelt_annotation_brings_the_key_that_is_meant(key: str, meant: str) -> None:
+    objects = [annotated(P, key, "x"), L2]
+    (found,) = build_config(Snapshot.from_objects(objects)).problems
+    assert found.message.endswith(f"; did you mean {meant}?" if meant else "is read")
 
 
 def test_hints_name_the_nearest() -> None:

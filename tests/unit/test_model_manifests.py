@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from clarion.model.codec import load_manifests
+from clarion.model.convert import to_hub
 from clarion.model.core import Service
 from clarion.model.manifests import LoadResult, documents
 from clarion.model.meta import ObjectKey
-from clarion.model.metallb import BGPPeer, IPAddressPool
+from clarion.model.metallb import BGPPeer, BGPPeerV1Beta1, IPAddressPool
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 
@@ -155,7 +156,7 @@ def test_lists_are_flattened_and_strangers_set_aside() -> None:
     assert names == ["web", "web", "db"]
 
 
-def test_old_peers_become_new_ones() -> None:
+def test_old_peers_stay_what_they_are_until_they_are_judged() -> None:
     result = load(
         """\
         apiVersion: metallb.io/v1beta1
@@ -165,8 +166,10 @@ def test_old_peers_become_new_ones() -> None:
         """
     )
     (peer,) = result.objects
-    assert isinstance(peer, BGPPeer)
-    assert (peer.api_version, peer.spec.peer_port, peer.spec.hold_time) == (
+    assert isinstance(peer, BGPPeerV1Beta1)
+    newest = to_hub(peer)
+    assert isinstance(newest, BGPPeer)
+    assert (newest.api_version, newest.spec.peer_port, newest.spec.hold_time) == (
         "metallb.io/v1beta2",
         179,
         None,

@@ -10,10 +10,13 @@ from typing import Self
 
 import msgspec
 
-from clarion.base.errors import InvalidInputError
+from clarion.base.errors import InvalidInputError, quoted
 
 BITS = {4: 32, 6: 128}
 """Width of an address in bits, by IP version."""
+
+_DIGITS = 20
+"""More digits are no number of an address, however many zeros they begin with."""
 
 
 class Address(msgspec.Struct, frozen=True, order=True, gc=False):
@@ -119,10 +122,33 @@ def parse_address(text: str) -> Address:
     try:
         parsed = ipaddress.ip_address(text)
     except ValueError:
-        raise InvalidInputError(f"{text!r} is not an IP address") from None
+        raise InvalidInputError(f"{quoted(text)} is not an IP address{_why_not(text)}") from None
     if isinstance(parsed, ipaddress.IPv6Address) and parsed.scope_id:
-        raise InvalidInputError(f"{text!r} has a zone; give the address without it")
+        raise InvalidInputError(f"{quoted(text)} has a zone; give the address without it")
     return Address(parsed.version, int(parsed))
+
+
+def _why_not(text: str) -> str:
+    """`: ` and what is wrong with a text that all but is an address; empty if there is no telling.
+
+    A leading zero is refused because programs disagree: some read `010` as ten, some as eight.
+    """
+    if text != text.strip():
+        return ": there is white space around it"
+    if "/" in text:
+        return ": it has a prefix length"
+    numbers = text.split(".")
+    if not all(number.isascii() and number.isdigit() for number in numbers):
+        return ""
+    if len(numbers) != 4:
+        return f": it has {len(numbers)} numbers, not 4" if len(numbers) > 1 else ""
+    for number in numbers:
+        # Python itself refuses to read thousands of digits.
+        if len(number) > _DIGITS or int(number) > 255:
+            return f": {number[:_DIGITS]} is more than 255"
+    plain = ".".join(str(int(number)) for number in numbers)
+    zero = next(number for number in numbers if str(int(number)) != number)
+    return f": {zero} has a leading zero, which some programs read as octal; write {plain}"
 
 
 def parse_prefix(text: str) -> Prefix:
@@ -133,11 +159,14 @@ def parse_prefix(text: str) -> Prefix:
     """
     head, slash, tail = text.partition("/")
     if not slash:
-        raise InvalidInputError(f"{text!r} has no prefix length; write {text}/32 or {text}/128")
+        address = parse_address(text)
+        length = BITS[address.version]
+        raise InvalidInputError(f"{quoted(text)} has no prefix length; write {address}/{length}")
     address = parse_address(head)
-    if not (tail.isascii() and tail.isdigit()) or int(tail) > BITS[address.version]:
+    digits = tail.isascii() and tail.isdigit() and len(tail) <= _DIGITS
+    if not digits or int(tail) > BITS[address.version]:
         limit = BITS[address.version]
-        raise InvalidInputError(f"/{tail} is not a prefix length between /0 and /{limit}")
+        raise InvalidInputError(f"/{tail[:_DIGITS]} is not a prefix length between /0 and /{limit}")
     return covering_prefix(address, int(tail))
 
 
@@ -152,9 +181,11 @@ def parse_range(text: str) -> AddressRange:
         return parse_prefix(text.strip()).range
     first, last = parse_address(start.strip()), parse_address(end.strip())
     if first.version != last.version:
-        raise InvalidInputError(f"{text!r} starts in IPv{first.version}, ends in IPv{last.version}")
+        raise InvalidInputError(
+            f"{quoted(text)} starts in IPv{first.version}, ends in IPv{last.version}"
+        )
     if first > last:
-        raise InvalidInputError(f"{text!r} ends before it starts; swap the two addresses")
+        raise InvalidInputError(f"{quoted(text)} ends before it starts; swap the two addresses")
     return AddressRange(first.version, first.value, last.value)
 
 

@@ -2,7 +2,7 @@
 
 import re
 
-from clarion.base.errors import InvalidInputError
+from clarion.base.errors import InvalidInputError, quoted
 
 _UNIT_NANOSECONDS = {
     "ns": 1,
@@ -13,6 +13,9 @@ _UNIT_NANOSECONDS = {
     "m": 60_000_000_000,
     "h": 3_600_000_000_000,
 }
+_NANOSECONDS_END = 1 << 63
+"""Durations of Kubernetes are nanoseconds in a signed integer of 64 bits."""
+
 _TERM = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h)", re.ASCII)
 
 
@@ -20,7 +23,8 @@ def parse_duration(text: str) -> float:
     """Seconds in a duration such as `1m30s`; `0` needs no unit.
 
     Raises:
-        InvalidInputError: not a sequence of number and unit; the message shows the form wanted.
+        InvalidInputError: not a sequence of number and unit, or too long; the message shows the
+            form wanted.
     """
     rest = text.strip()
     sign = -1 if rest.startswith("-") else 1
@@ -34,7 +38,13 @@ def parse_duration(text: str) -> float:
         total += float(match[1]) * _UNIT_NANOSECONDS[match[2]]
         position = match.end()
     if not rest or position != len(rest):
-        raise InvalidInputError(f"{text!r} is not a duration; write for example 500ms, 3s or 1m30s")
+        raise InvalidInputError(
+            f"{quoted(text)} is not a duration; write for example 500ms, 3s or 1m30s"
+        )
+    if total >= _NANOSECONDS_END:
+        raise InvalidInputError(
+            f"{quoted(text)} is longer than a duration can be, which is 292 years"
+        )
     return sign * total / 1e9
 
 

@@ -1,5 +1,9 @@
 """The exceptions that cross module borders: what is wrong and, where one exists, the remedy."""
 
+EXIT_FAILED, EXIT_USAGE = 1, 64
+"""How a program ends that failed, and one that was called wrongly (sysexits.h): calling that one
+again in the same way cannot help."""
+
 
 class ClarionError(Exception):
     """Root of every error that a user may see.
@@ -20,6 +24,15 @@ class ClarionError(Exception):
 
 class InvalidInputError(ClarionError, ValueError):
     """A value given by a user or a file cannot be read."""
+
+
+QUOTED_CHARS = 60
+"""Longest text that a message repeats whole."""
+
+
+def quoted(text: str) -> str:
+    """A text of a user in quotes, its end left out where nobody would read it."""
+    return repr(text if len(text) <= QUOTED_CHARS else text[: QUOTED_CHARS - 3] + "...")
 
 
 class DecodeError(Exception):

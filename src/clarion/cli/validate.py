@@ -7,8 +7,10 @@ from clarion.cli.render import print_json, styled
 from clarion.cli.sources import Loaded, Wanted, load, placed, source_options
 from clarion.decide.config import build_config
 from clarion.decide.document import VALIDATE_SCHEMA
-from clarion.decide.problems import Problem
+from clarion.decide.problems import ObjectRef, Problem
+from clarion.decide.registry import listed
 from clarion.decide.snapshot import Snapshot
+from clarion.model.manifests import LoadResult
 from clarion.model.meta import ObjectKey
 
 MISSING_KINDS = {
@@ -20,8 +22,23 @@ MISSING_KINDS = {
     "advertisement-without-pool": ("IPAddressPool",),
     "advertisement-without-peer": ("BGPPeer",),
     "alias-unknown": ("Community",),
+    "services-wait": ("IPAddressPool",),
+    "service-without-address": ("IPAddressPool",),
+    "service-not-announced": ("IPAddressPool", "L2Advertisement", "BGPAdvertisement", "Node"),
+    "pool-not-advertised": ("L2Advertisement", "BGPAdvertisement"),
 }
 """Problem -> the kinds whose absence causes it."""
+
+OF_PLANS = frozenset(("no-nodes",))
+"""Problems that say what a plan cannot show: nothing is wrong with the objects."""
+
+
+class Place(msgspec.Struct, frozen=True, kw_only=True, order=True):
+    """Another object concerned, and where it was written; without files the place is empty."""
+
+    object: str
+    file: str = ""
+    line: int = 0
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True, order=True):
@@ -36,6 +53,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True, order=True):
     path: str = ""
     message: str
     remedy: str = ""
+    related: tuple[Place, ...] = ()
 
 
 def findings(loaded: Loaded) -> list[Finding]:
@@ -49,9 +67,21 @@ def findings(loaded: Loaded) -> list[Finding]:
     ]
     broken = _broken_kinds(loaded)
     told = {(item.object, item.path) for item in unreadable}
-    problems = build_config(_with_flawed(loaded)).problems
+    problems = _problems(_with_flawed(loaded))
     judged = [_finding(loaded, item) for item in problems if not _follows(item, broken)]
     return sorted(unreadable + [item for item in judged if (item.object, item.path) not in told])
+
+
+def _problems(snapshot: Snapshot) -> tuple[Problem, ...]:
+    """What is wrong with the configuration and, where services are given, with the result."""
+    if not snapshot.services:
+        return build_config(snapshot).problems
+    from clarion.decide.findings import service_findings
+    from clarion.decide.planner import plan
+
+    made = plan(snapshot)
+    shown = (item for item in made.problems if item.code not in OF_PLANS)
+    return (*shown, *service_findings(made, snapshot))
 
 
 def _with_flawed(loaded: Loaded) -> Snapshot:
@@ -59,7 +89,9 @@ def _with_flawed(loaded: Loaded) -> Snapshot:
     if loaded.manifests is None or not loaded.manifests.flawed:
         return loaded.snapshot
     objects = (*loaded.snapshot.objects(), *map(placed, loaded.manifests.flawed))
-    return Snapshot.from_objects(objects, loaded.snapshot.options)
+    snapshot = Snapshot.from_objects(objects, loaded.snapshot.options)
+    outdated = (*loaded.snapshot.outdated, *snapshot.outdated)
+    return msgspec.structs.replace(snapshot, outdated=tuple(sorted(outdated)))
 
 
 def _broken_kinds(loaded: Loaded) -> set[str]:
@@ -77,14 +109,11 @@ def _follows(problem: Problem, broken: set[str]) -> bool:
 
 
 def _finding(loaded: Loaded, problem: Problem) -> Finding:
-    file, line, column = "", 0, 0
-    if loaded.manifests:
-        own = problem.object
-        for namespace in (own.namespace, ""):
-            key = ObjectKey(namespace, own.name)
-            if place := loaded.manifests.position(own.kind, key, problem.path):
-                file, line, column = place
-                break
+    file, line, column = _position(loaded, problem.object, problem.path)
+    related = []
+    for other in problem.related:
+        other_file, other_line, _ = _position(loaded, other)
+        related.append(Place(object=str(other), file=other_file, line=other_line))
     return Finding(
         file=file,
         line=line,
@@ -95,7 +124,17 @@ def _finding(loaded: Loaded, problem: Problem) -> Finding:
         path=problem.path,
         message=problem.message,
         remedy=problem.remedy,
+        related=tuple(related),
     )
+
+
+def _position(loaded: Loaded, obj: ObjectRef, path: str = "") -> tuple[str, int, int]:
+    """File, line and column of a field; empty if no file holds the object."""
+    for namespace in (obj.namespace, "") if loaded.manifests else ():
+        key = ObjectKey(namespace, obj.name)
+        if place := loaded.manifests and loaded.manifests.position(obj.kind, key, path):
+            return place
+    return "", 0, 0
 
 
 @click.command(context_settings={"max_content_width": 110})
@@ -117,6 +156,7 @@ def command(wanted: Wanted, output: str, strict: bool) -> int:
         for item in found:
             _print(item)
         _summarize(count, errors, len(found) - errors)
+        _note_unused(loaded.manifests)
     return 1 if errors or (strict and found) else 0
 
 
@@ -126,15 +166,29 @@ def _print(item: Finding) -> None:
     what = ": ".join(filter(None, (item.object, item.path)))
     click.echo(f"{place}{styled(item.severity, colour)} [{item.code}]")
     click.echo(f"    {what}: {item.message}" if what else f"    {item.message}")
+    for other in item.related:
+        if other.file:
+            click.echo(f"    see {other.file}:{other.line}: {other.object}")
     if item.remedy:
         click.echo(f"    → {item.remedy}")
 
 
 def _summarize(objects: int, errors: int, warnings: int) -> None:
+    read = _count(objects, "object")
     if errors or warnings:
-        click.echo(f"{objects} objects: {_count(errors, 'error')}, {_count(warnings, 'warning')}")
+        click.echo(f"{read}: {_count(errors, 'error')}, {_count(warnings, 'warning')}")
     else:
-        click.echo(f"{objects} objects, no problem")
+        click.echo(f"{read}, no problem")
+
+
+def _note_unused(manifests: LoadResult | None) -> None:
+    """What was read and says nothing: whoever expects more looks for it here."""
+    for file in manifests.empty if manifests else ():
+        click.echo(f"{file} is empty, or holds comments only")
+    kinds = sorted({str(item.object["kind"]) for item in manifests.skipped} if manifests else ())
+    if manifests and kinds:
+        objects = _count(len(manifests.skipped), "object")
+        click.echo(f"{objects} of kinds that Clarion does not read: {listed(kinds)}")
 
 
 def _count(number: int, what: str) -> str:

@@ -1,6 +1,6 @@
 """BGP communities as users write them: `a:b`, `large:a:b:c`, or a well-known name."""
 
-from clarion.base.errors import InvalidInputError
+from clarion.base.errors import InvalidInputError, quoted
 
 LargeCommunity = tuple[int, int, int]
 
@@ -37,13 +37,18 @@ def parse_community(text: str) -> int | LargeCommunity:
     if len(parts) == 4 and parts[0] == "large":
         first, second, third = (_number(part, 32, text) for part in parts[1:])
         return first, second, third
-    raise InvalidInputError(f"{text!r} is neither a:b nor large:a:b:c")
+    raise InvalidInputError(f"{quoted(text)} is neither a:b nor large:a:b:c")
+
+
+_DIGITS = 20
+"""More are no number of a community; Python itself refuses to read thousands of them."""
 
 
 def _number(part: str, bits: int, text: str) -> int:
     # int() would also take signs, spaces, underscores and digits of other scripts.
-    if not (part.isascii() and part.isdigit()) or int(part) >> bits:
-        raise InvalidInputError(f"{part!r} in {text!r} is not a number of {bits} bits")
+    digits = part.isascii() and part.isdigit() and len(part) <= _DIGITS
+    if not digits or int(part) >> bits:
+        raise InvalidInputError(f"{quoted(part)} in {quoted(text)} is not a number of {bits} bits")
     return int(part)
 
 

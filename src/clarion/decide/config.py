@@ -4,18 +4,21 @@ An object with an error is set aside and reported; what does not depend on it go
 the last good configuration is given, the last good version of such an object stays in force.
 """
 
+from collections.abc import Iterator
 from itertools import groupby
 
 import msgspec
 
 from clarion.decide.config_ads import build_bgp, build_l2
+from clarion.decide.config_annotations import annotation_warnings
 from clarion.decide.config_build import Build
-from clarion.decide.config_cluster import service_warnings, warn_of_nodes
+from clarion.decide.config_cluster import service_warnings, warn_of_nodes, warn_of_peers
 from clarion.decide.config_peers import build_bfd, build_peers
 from clarion.decide.config_pools import build_aliases, build_pools, with_advertisements
 from clarion.decide.problems import Problem
 from clarion.decide.settings import BGPSettings, Config, L2Settings, Peer, Pool
 from clarion.decide.snapshot import Snapshot
+from clarion.model.meta import KubeObject
 
 EMPTY = Config()
 
@@ -59,9 +62,21 @@ def build_config(snapshot: Snapshot, previous: Config = EMPTY) -> ConfigResult:
     if snapshot.options.backend != "native":
         config = _without_ipv6_echo(build, config)
     warn_of_nodes(build, config)
+    warn_of_peers(build, config)
+    build.problems.extend(annotation_warnings(_configuration(snapshot)))
     build.problems.extend(service_warnings(snapshot, config))
     problems = sorted(build.problems, key=lambda problem: problem.order)
     return ConfigResult(config, tuple(problem for problem, _ in groupby(problems)))
+
+
+def _configuration(snapshot: Snapshot) -> Iterator[KubeObject]:
+    """The objects that configure us."""
+    yield from snapshot.pools
+    yield from snapshot.l2_advertisements
+    yield from snapshot.bgp_advertisements
+    yield from snapshot.peers
+    yield from snapshot.bfd_profiles
+    yield from snapshot.communities
 
 
 def _attach(pool: Pool, l2: dict[str, L2Settings], bgp: dict[str, BGPSettings]) -> Pool:

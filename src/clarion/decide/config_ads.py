@@ -19,6 +19,9 @@ from clarion.model.metallb import BGPAdvertisement, L2Advertisement
 
 Advertisement = BGPAdvertisement | L2Advertisement
 Aliases = dict[str, int | LargeCommunity]
+INTERFACE_NAME_BYTES = 15
+"""Longest name of an interface: IFNAMSIZ of Linux, less the closing zero."""
+
 FAMILIES = {4: "aggregationLength", 6: "aggregationLengthV6"}
 
 
@@ -60,10 +63,8 @@ def _common(build: Build, obj: Advertisement, pools: Mapping[str, Pool]) -> froz
             where = f"spec.ipAddressPools[{index}]"
             build.report("pool-unknown", obj, where, name=name, hint=hint(name, existing))
     path = "spec.ipAddressPoolSelectors"
-    build.selects_something(spec.ip_address_pool_selectors, existing.values(), "pool", obj, path)
-    if build.node_labels:
-        labels = build.node_labels.values()
-        build.selects_something(spec.node_selectors, labels, "node", obj, "spec.nodeSelectors")
+    build.each_selects(spec.ip_address_pool_selectors, existing.values(), "pool", obj, path)
+    build.each_selects_nodes(spec.node_selectors, obj, "spec.nodeSelectors")
     chosen = _selected(spec.ip_address_pools, spec.ip_address_pool_selectors, existing)
     if not chosen:
         build.report("advertisement-without-pool", obj, "spec")
@@ -92,8 +93,14 @@ def _l2(build: Build, obj: L2Advertisement, pools: Mapping[str, Pool]) -> L2Sett
         path = f"spec.preferredNodeSelectors[{index}]"
         if not 1 <= item.weight <= 100:
             build.report("preference-weight", obj, f"{path}.weight", weight=item.weight)
-        for fault in faults(item.preference):
-            build.report("selector-invalid", obj, f"{path}.preference", fault=fault)
+        build.selector(item.preference, obj, f"{path}.preference")
+        nodes = build.node_labels.values()
+        if nodes:
+            build.selects_something(item.preference, nodes, "node", obj, f"{path}.preference")
+    for index, name in enumerate(spec.interfaces):
+        if fault := _name_fault(name):
+            where = f"spec.interfaces[{index}]"
+            build.report("interface-name-invalid", obj, where, name=repr(name), fault=fault)
     _check_interfaces(build, obj)
     return L2Settings(
         name=obj.name,
@@ -103,6 +110,17 @@ def _l2(build: Build, obj: L2Advertisement, pools: Mapping[str, Pool]) -> L2Sett
         preferences=tuple((i.weight, i.preference) for i in spec.preferred_node_selectors),
         interfaces=tuple(dict.fromkeys(spec.interfaces)),
     )
+
+
+def _name_fault(name: str) -> str:
+    """Why no interface of Linux can have a name; empty if one can."""
+    if any(sign in name for sign in "*?["):
+        return "it looks like a pattern"
+    if not 1 <= len(name.encode()) <= INTERFACE_NAME_BYTES:
+        return f"names have 1 to {INTERFACE_NAME_BYTES} bytes"
+    if "/" in name or ":" in name or name in (".", "..") or any(map(str.isspace, name)):
+        return "names have neither '/' nor ':' nor white space"
+    return ""
 
 
 def _check_interfaces(build: Build, obj: L2Advertisement) -> None:
@@ -116,7 +134,7 @@ def _check_interfaces(build: Build, obj: L2Advertisement) -> None:
         return
     existing = sorted({name for node in covered for name in known[node]})
     for index, name in enumerate(obj.spec.interfaces):
-        if name not in existing:
+        if name not in existing and not _name_fault(name):
             where = f"spec.interfaces[{index}]"
             build.report("interface-unknown", obj, where, name=name, hint=hint(name, existing))
 

@@ -7,7 +7,7 @@ from typing import TypeVar
 from clarion.base.errors import InvalidInputError
 from clarion.decide.problems import ObjectRef, Problem
 from clarion.decide.registry import Fact
-from clarion.decide.selectors import any_matches, describe, faults
+from clarion.decide.selectors import describe, faults, matches
 from clarion.decide.snapshot import Snapshot
 from clarion.model.meta import KubeObject, LabelSelector
 
@@ -78,13 +78,31 @@ class Build:
         """Report malformed and repeated selectors of a list."""
         seen: list[LabelSelector] = []
         for index, selector in enumerate(selectors):
-            for fault in faults(selector):
-                self.report("selector-invalid", obj, f"{path}[{index}]", fault=fault)
+            self.selector(selector, obj, f"{path}[{index}]")
             if selector in seen:
                 self.report("duplicate-entry", obj, f"{path}[{index}]", value=describe(selector))
             seen.append(selector)
 
+    def selector(self, selector: LabelSelector, obj: KubeObject, path: str) -> None:
+        """Report what is malformed in a selector."""
+        for fault in faults(selector):
+            self.report("selector-invalid", obj, path + fault.path, fault=fault.text)
+
     def selects_something(
+        self,
+        selector: LabelSelector,
+        among: Iterable[Mapping[str, str]],
+        what: str,
+        obj: KubeObject,
+        path: str,
+    ) -> None:
+        """Warn of a well-formed selector that matches none of these labels."""
+        if any(faults(selector)) or any(matches(selector, labels) for labels in among):
+            return
+        facts = {"what": what, "selector": describe(selector)}
+        self.report("selector-selects-nothing", obj, path, **facts)
+
+    def each_selects(
         self,
         selectors: Iterable[LabelSelector],
         among: Collection[Mapping[str, str]],
@@ -92,17 +110,16 @@ class Build:
         obj: KubeObject,
         path: str,
     ) -> None:
-        """Warn of each well-formed selector that matches none of these labels."""
+        """Warn of each selector of a list that matches none of these labels."""
         for index, selector in enumerate(selectors):
-            if any(faults(selector)) or any(any_matches((selector,), labels) for labels in among):
-                continue
-            self.report(
-                "selector-selects-nothing",
-                obj,
-                f"{path}[{index}]",
-                what=what,
-                selector=describe(selector),
-            )
+            self.selects_something(selector, among, what, obj, f"{path}[{index}]")
+
+    def each_selects_nodes(
+        self, selectors: Iterable[LabelSelector], obj: KubeObject, path: str
+    ) -> None:
+        """Warn of each selector that matches no node, where nodes are known."""
+        if self.node_labels:
+            self.each_selects(selectors, self.node_labels.values(), "node", obj, path)
 
     def accept(
         self,

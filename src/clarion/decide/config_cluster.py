@@ -5,23 +5,18 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from clarion.base.addr import AddressRange, parse_address, parse_prefix
 from clarion.base.errors import InvalidInputError
+from clarion.decide.config_annotations import annotation_warnings, request_warnings
 from clarion.decide.config_build import Build, ref
 from clarion.decide.config_pools import span_text
 from clarion.decide.problems import ObjectRef, Problem
-from clarion.decide.registry import listed
+from clarion.decide.registry import NAMED, listed
+from clarion.decide.selectors import describe, matches
 from clarion.decide.settings import BGPSettings, Config, L2Settings, Pool, nodes_of
 from clarion.decide.snapshot import Snapshot
-from clarion.model.annotations import (
-    DEPRECATED_PREFIX,
-    LABEL_EXCLUDE_BALANCERS,
-    PREFIX,
-    deprecated_annotations,
-)
+from clarion.model.annotations import LABEL_EXCLUDE_BALANCERS
 from clarion.model.core import Node, Service
 from clarion.model.meta import KubeObject
-
-NAMED = 5
-"""So many of the objects concerned are named in a problem."""
+from clarion.model.metallb import BGPAdvertisement
 
 Entry = tuple[str, int]
 """A pool, and one of its entries by position."""
@@ -122,6 +117,42 @@ def warn_of_nodes(build: Build, config: Config) -> None:
                 _warn_of_missing_interfaces(build, obj, item)
 
 
+def warn_of_peers(build: Build, config: Config) -> None:
+    """Warn of peers inside our own pools, and of advertisements to peers of other nodes."""
+    entries = _Entries(config.pools)
+    pools = {obj.name: ref(obj) for obj in build.snapshot.pools}
+    for obj in build.snapshot.peers:
+        address = config.peers[obj.name].address if obj.name in config.peers else None
+        for name, index in entries.touching(address.host_prefix.range) if address else ():
+            facts = {
+                "address": str(address),
+                "entry": span_text(config.pools[name].ranges[index]),
+                "other": str(pools[name]),
+            }
+            build.report("peer-inside-pool", obj, "spec.peerAddress", [pools[name]], **facts)
+    for ad in build.snapshot.bgp_advertisements:
+        if ad.name in config.bgp:
+            _warn_of_peers_elsewhere(build, config, ad)
+
+
+def _warn_of_peers_elsewhere(build: Build, config: Config, obj: BGPAdvertisement) -> None:
+    """Peers that are named, or all of them, have their sessions on other nodes."""
+    covered = nodes_of(config.bgp[obj.name], build.node_labels)
+    reached = {
+        name: any(peer.runs_on(build.node_labels[node]) for node in covered)
+        for name, peer in config.peers.items()
+    }
+    if not covered or not reached:
+        return
+    for index, name in enumerate(obj.spec.peers):
+        if not reached.get(name, True):
+            related = [ref(peer) for peer in build.snapshot.peers if peer.name == name]
+            where, facts = f"spec.peers[{index}]", {"peer": f"peer {name}"}
+            build.report("advertisement-peer-elsewhere", obj, where, related, **facts)
+    if not obj.spec.peers and not any(reached.values()):
+        build.report("advertisement-peer-elsewhere", obj, "spec", peer="any peer")
+
+
 def _warn_of_excluded(build: Build, obj: KubeObject, item: L2Settings | BGPSettings) -> None:
     covered = sorted(nodes_of(item, build.node_labels))
     excluded = [n for n in covered if LABEL_EXCLUDE_BALANCERS in build.node_labels[n]]
@@ -155,8 +186,9 @@ def service_warnings(snapshot: Snapshot, config: Config) -> Iterator[Problem]:
     balanced = [item for item in snapshot.services if item.spec.type == "LoadBalancer"]
     networks = _cluster_ips(snapshot.services)
     yield from _overlaps("pool-overlaps-services", snapshot, config, networks)
-    for service in balanced:
-        yield from _deprecated(service)
+    yield from request_warnings(snapshot, balanced)
+    yield from annotation_warnings(balanced)
+    yield from _pools_for_nobody(snapshot, config, balanced)
     labels = [item.metadata.labels for item in balanced]
     ads = [*snapshot.l2_advertisements, *snapshot.bgp_advertisements]
     for obj in ads if balanced else ():
@@ -169,13 +201,22 @@ def service_warnings(snapshot: Snapshot, config: Config) -> Iterator[Problem]:
             yield Problem(code="advertisement-without-service", object=ref(obj), path=path)
 
 
-def _deprecated(service: Service) -> Iterator[Problem]:
-    for key in deprecated_annotations(service):
-        facts = {"key": key, "new": PREFIX + key.removeprefix(DEPRECATED_PREFIX)}
-        path = f"metadata.annotations[{key}]"
-        yield Problem(
-            code="annotation-deprecated", object=ref(service), path=path, facts=dict(facts)
-        )
-    if service.spec.load_balancer_ip:
-        path = "spec.loadBalancerIP"
-        yield Problem(code="load-balancer-ip-deprecated", object=ref(service), path=path)
+def _pools_for_nobody(
+    snapshot: Snapshot, config: Config, services: list[Service]
+) -> Iterator[Problem]:
+    """Service selectors of pools that match no service in the pool's namespaces."""
+    for obj in snapshot.pools if services else ():
+        pool = config.pools.get(obj.name)
+        for index, selector in enumerate(pool.service_selectors if pool else ()):
+            inside = (
+                item.metadata.labels
+                for item in services
+                if pool and (pool.namespaces is None or item.namespace in pool.namespaces)
+            )
+            if not any(matches(selector, labels) for labels in inside):
+                yield Problem(
+                    code="selector-selects-nothing",
+                    object=ref(obj),
+                    path=f"spec.serviceAllocation.serviceSelectors[{index}]",
+                    facts={"what": "service", "selector": describe(selector)},
+                )

@@ -1,14 +1,18 @@
 """Checks of BGP peers and BFD profiles, alone and against one another."""
 
 from collections.abc import Callable
+from math import ceil
 from typing import NamedTuple
 
 from clarion.base.addr import Address, parse_address
 from clarion.base.duration import format_duration, parse_duration
-from clarion.decide.config_build import Build, hint, ref
+from clarion.decide.config_build import Build, age, hint, ref
 from clarion.decide.problems import ObjectRef
+from clarion.decide.registry import NAMED, Fact, listed
+from clarion.decide.selectors import faults, selects
 from clarion.decide.settings import Peer
 from clarion.decide.snapshot import BASIC_AUTH
+from clarion.decide.special import RESERVED_ASNS, no_peer
 from clarion.model.annotations import PASSIVE
 from clarion.model.metallb import BFDProfile, BFDProfileSpec, BGPPeer, BGPPeerSpec
 
@@ -74,7 +78,9 @@ def build_peers(build: Build, previous: dict[str, Peer]) -> dict[str, Peer]:
         admitted.append((ref(obj), peer))
         return True
 
-    return build.accept(build.snapshot.peers, lambda obj: _peer(build, obj), previous, admit)
+    peers = build.accept(build.snapshot.peers, lambda obj: _peer(build, obj), previous, admit)
+    _warn_of_twins(build, peers)
+    return peers
 
 
 def _peer(build: Build, obj: BGPPeer) -> Peer:
@@ -82,9 +88,7 @@ def _peer(build: Build, obj: BGPPeer) -> Peer:
     native = build.options.backend == "native"
     _check_asns(build, obj)
     build.selectors(spec.node_selectors, obj, "spec.nodeSelectors")
-    if build.node_labels:
-        labels = build.node_labels.values()
-        build.selects_something(spec.node_selectors, labels, "node", obj, "spec.nodeSelectors")
+    build.each_selects_nodes(spec.node_selectors, obj, "spec.nodeSelectors")
     if not spec.peer_address and not spec.interface:
         build.report("peer-address-missing", obj, "spec.peerAddress")
     if spec.peer_address and spec.interface:
@@ -105,7 +109,7 @@ def _peer(build: Build, obj: BGPPeer) -> Peer:
     for gap in gaps:
         where = f"spec.{gap.field}"
         build.report("not-yet-effective", obj, where, field=gap.field, effect=gap.effect)
-    address = _ip(build, obj, spec.peer_address, "peerAddress")
+    address, source = _addresses(build, obj)
     hold, keepalive = _timers(build, obj)
     return Peer(
         name=obj.name,
@@ -115,7 +119,7 @@ def _peer(build: Build, obj: BGPPeer) -> Peer:
         local_asn=spec.local_asn,
         address=address,
         interface=spec.interface,
-        source_address=_ip(build, obj, spec.source_address, "sourceAddress"),
+        source_address=source,
         port=spec.peer_port or BGP_PORT,
         passive=obj.metadata.annotations.get(PASSIVE, "") == "true",
         hold_time=hold,
@@ -148,6 +152,10 @@ def _check_asns(build: Build, obj: BGPPeer) -> None:
     for field, value in numbers:
         if not 0 <= value <= ASN_MAX:
             build.report("asn-range", obj, f"spec.{field}", field=field, value=value)
+        elif value in RESERVED_ASNS:
+            source = RESERVED_ASNS[value]
+            where = f"spec.{field}"
+            build.report("asn-reserved", obj, where, field=field, value=value, source=source)
     if not spec.peer_asn and not spec.dynamic_asn:
         build.report("peer-asn-missing", obj, "spec.peerASN")
     if spec.peer_asn and spec.dynamic_asn:
@@ -165,11 +173,39 @@ def _ip(build: Build, obj: BGPPeer, text: str, field: str) -> Address | None:
     return build.parse(parse_address, text, "ip-invalid", obj, f"spec.{field}")
 
 
+def _addresses(build: Build, obj: BGPPeer) -> tuple[Address | None, Address | None]:
+    """The addresses of the peer and of this side, which must be able to connect."""
+    address = _ip(build, obj, obj.spec.peer_address, "peerAddress")
+    source = _ip(build, obj, obj.spec.source_address, "sourceAddress")
+    if block := address and no_peer(address):
+        facts = {"address": str(address), "what": block.what}
+        build.report("peer-address-unusable", obj, "spec.peerAddress", **facts)
+    if address and source and address.version != source.version:
+        facts = {"address": str(address), "source": str(source)}
+        build.report("source-address-family", obj, "spec.sourceAddress", **facts)
+    return address, source
+
+
 def _router_id(build: Build, obj: BGPPeer) -> Address | None:
     address = _ip(build, obj, obj.spec.router_id, "routerID")
     if address and address.version != 4:
         build.report("router-id-not-ipv4", obj, "spec.routerID", value=str(address))
+    elif address and address.value == 0:
+        build.report("router-id-zero", obj, "spec.routerID")
+    elif address:
+        _warn_of_shared_id(build, obj, address)
     return address
+
+
+def _warn_of_shared_id(build: Build, obj: BGPPeer, address: Address) -> None:
+    selectors = obj.spec.node_selectors
+    if any(map(any, map(faults, selectors))):
+        return
+    running = sorted(name for name, own in build.node_labels.items() if selects(selectors, own))
+    if len(running) > 1:
+        related = [ObjectRef("Node", "", name) for name in running[:NAMED]]
+        facts = {"value": str(address), "nodes": listed(running, NAMED)}
+        build.report("router-id-shared", obj, "spec.routerID", related, **facts)
 
 
 def _duration(build: Build, obj: BGPPeer, text: str | None, field: str) -> float | None:
@@ -193,6 +229,9 @@ def _timers(build: Build, obj: BGPPeer) -> tuple[float | None, float | None]:
     elif keepalive > hold or keepalive < 0:
         texts = {"keepalive": format_duration(keepalive), "hold": format_duration(hold)}
         build.report("keepalive-above-hold", obj, "spec.keepaliveTime", **texts)
+    elif keepalive > ceil(hold / 3):
+        texts = {"keepalive": format_duration(keepalive), "hold": format_duration(hold)}
+        build.report("keepalive-above-third", obj, "spec.keepaliveTime", **texts)
     return hold, keepalive
 
 
@@ -263,6 +302,32 @@ def _clashes(
                 other_value=other.my_asn,
             )
     return build.errors() > before
+
+
+def _warn_of_twins(build: Build, peers: dict[str, Peer]) -> None:
+    """Warn of peers whose sessions would have the same two ends; FRR refuses them."""
+    known: dict[tuple[object, ...], list[BGPPeer]] = {}
+    objects: dict[str, BGPPeer] = {}
+    for obj in sorted(build.snapshot.peers, key=age):
+        objects.setdefault(obj.name, obj)
+    for name, obj in objects.items():
+        peer = peers.get(name)
+        if peer is None:
+            continue
+        same = known.setdefault((peer.target, peer.port, peer.source_address, peer.vrf), [])
+        twin = next((old for old in same if _meet(build, peers[old.name], peer)), None)
+        if twin:
+            facts: dict[str, Fact] = {"target": peer.target, "port": peer.port}
+            facts["other"] = str(ref(twin))
+            build.report("peer-twice", obj, "spec.peerAddress", [ref(twin)], **facts)
+        same.append(obj)
+
+
+def _meet(build: Build, one: Peer, two: Peer) -> bool:
+    """True if both surely run on one node; MetalLB takes that for granted without nodes."""
+    free = not (one.node_selectors and two.node_selectors)
+    alike = free or one.node_selectors == two.node_selectors
+    return _share_node(build, one, two) and bool(alike or build.node_labels)
 
 
 def _id_text(peer: Peer) -> str:

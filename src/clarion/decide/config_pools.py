@@ -18,6 +18,7 @@ from clarion.decide.config_build import Build, age, hint, ref
 from clarion.decide.problems import ObjectRef
 from clarion.decide.selectors import any_matches, faults
 from clarion.decide.settings import LAST_PRIORITY, Pool
+from clarion.decide.special import touching
 from clarion.model.annotations import HOLD_DOWN, RESERVED
 from clarion.model.metallb import Community, IPAddressPool, ServiceAllocation
 
@@ -82,7 +83,12 @@ def _pool(build: Build, obj: IPAddressPool) -> Pool:
             build.report("pool-overlaps-itself", obj, path, **texts)
         else:
             own.add(span, ref(obj))
+        for block in touching(span):
+            facts = {"entry": span_text(span), "block": block.text}
+            build.report("pool-unusable", obj, path, **facts, what=block.what, effect=block.effect)
         ranges.append(span)
+    if spec.avoid_buggy_ips and _all_avoided(ranges):
+        build.report("pool-all-avoided", obj, "spec.avoidBuggyIPs")
     scope = spec.service_allocation
     return Pool(
         name=obj.name,
@@ -95,6 +101,15 @@ def _pool(build: Build, obj: IPAddressPool) -> Pool:
         service_selectors=scope.service_selectors if scope else (),
         reserved=_reserved(build, obj, ranges),
         hold_down=_hold_down(build, obj),
+    )
+
+
+def _all_avoided(ranges: list[AddressRange]) -> bool:
+    """True if the last octet of every IPv4 address, of which there is one, is 0 or 255."""
+    spans = [span for span in ranges if span.version == 4]
+    return bool(spans) and all(
+        span.size <= 2 and span.first & 255 in (0, 255) and span.last & 255 in (0, 255)
+        for span in spans
     )
 
 
@@ -149,7 +164,7 @@ def _namespaces(
     if not scope.namespaces and not scope.namespace_selectors:
         return None
     labels = {item.name: item.metadata.labels for item in build.snapshot.namespaces}
-    build.selects_something(
+    build.each_selects(
         scope.namespace_selectors,
         labels.values(),
         "namespace",

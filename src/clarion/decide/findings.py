@@ -3,18 +3,33 @@
 from collections.abc import Iterable, Iterator, Mapping
 
 from clarion.base.addr import Address
+from clarion.decide.config_annotations import REQUESTS, request_path
+from clarion.decide.config_build import ref
 from clarion.decide.ledger import Ledger
 from clarion.decide.nodes import Nodes
-from clarion.decide.plan import L2Announcement, ServicePlan, l2_by_node
+from clarion.decide.plan import L2Announcement, Plan, ServicePlan, l2_by_node
 from clarion.decide.problems import ObjectRef, Problem
-from clarion.decide.registry import Fact, listed
+from clarion.decide.registry import NAMED, Fact, listed
+from clarion.decide.snapshot import Snapshot
+from clarion.model.core import Service
 from clarion.model.meta import ObjectKey
 
 EXHAUSTED = frozenset(("pool-exhausted", "pool-exhausted-but-reserved", "pool-resting"))
 """Reasons that say that a pool has no address to give."""
 
-NAMED = 5
-"""So many of the objects concerned are named in a problem."""
+TOLD = frozenset(("request-invalid", "request-twice", "pool-unknown", "not-load-balancer"))
+"""Reasons for no address that are no fault, or a problem of the configuration already."""
+
+SILENT = frozenset(
+    (
+        "l2-no-advertisement",
+        "bgp-no-advertisement",
+        "l2-no-candidate",
+        "node-not-selected",
+        "node-excluded",
+    )
+)
+"""Reasons for silence that say nothing new: why no node is left is told of advertisements."""
 
 
 def findings(
@@ -34,7 +49,60 @@ def findings(
     if nodes.options.assume_cluster and not nodes.facts:
         yield Problem(code="no-nodes", object=ObjectRef("Node", "", "(any)"))
     yield from _announced_twice(l2_by_node(services.values()))
-    yield from _waits(ledger, services, pools)
+    yield from _waits(ledger, _waiting(services.values()), pools)
+
+
+def service_findings(plan: Plan, snapshot: Snapshot) -> Iterator[Problem]:
+    """What was decided against services, as problems: a plan shows it beside each service.
+
+    Args:
+        plan: What was decided.
+        snapshot: About these objects.
+    """
+    waiting = {key for keys in _waiting(plan.services.values()).values() for key in keys}
+    for service in snapshot.services:
+        item = plan.services.get(service.key)
+        if item and service.key not in waiting:
+            yield from _without_address(snapshot, service, item)
+        if item:
+            yield from _not_announced(plan, item)
+
+
+def _without_address(snapshot: Snapshot, service: Service, item: ServicePlan) -> Iterator[Problem]:
+    """A service of ours that is given nothing, with the reason that decided."""
+    outcome = item.outcome
+    if outcome is None or outcome.addresses or outcome.action == "ignore":
+        return
+    why = outcome.reasons[-1]
+    # Manifests of services alone have their pools elsewhere; of a broken pool is told already.
+    elsewhere = bool(snapshot.pools) or snapshot.options.assume_cluster
+    if why.code in TOLD or (why.code == "no-pools" and elsewhere):
+        return
+    asked = next(filter(None, (request_path(service, key) for key in REQUESTS)), "")
+    facts: dict[str, Fact] = {"why": why.text, "remedy": why.remedy}
+    yield Problem(code="service-without-address", object=ref(service), path=asked, facts=facts)
+
+
+def _not_announced(plan: Plan, item: ServicePlan) -> Iterator[Problem]:
+    """A service with addresses that no node announces, unless that is what is configured."""
+    pool = plan.config.pools.get(item.pool)
+    if not plan.nodes or not pool or item.l2.announced or item.bgp.announced:
+        return
+    against = [why for why in (*item.l2.reasons, *item.bgp.reasons) if why.verdict == "no"]
+    if not (pool.l2 or pool.bgp) or any(why.code == "no-endpoints" for why in against):
+        return
+    refused = {**item.l2.refused, **item.bgp.refused}
+    causes = [why for why in against if why.code not in SILENT]
+    if not causes and {why.code for why in refused.values()} <= SILENT:
+        return
+    by_node = [f"{node}: {why.text}" for node, why in sorted(refused.items())]
+    main = causes[0] if causes else next(iter(refused.values()))
+    facts: dict[str, Fact] = {
+        "addresses": listed(item.addresses),
+        "why": listed([*dict.fromkeys(why.text for why in causes), *by_node]),
+        "remedy": main.remedy,
+    }
+    yield Problem(code="service-not-announced", object=_ref(item.service), facts=facts)
 
 
 def _announced_twice(answers: Mapping[str, tuple[L2Announcement, ...]]) -> Iterator[Problem]:
@@ -61,10 +129,12 @@ def _announced_twice(answers: Mapping[str, tuple[L2Announcement, ...]]) -> Itera
 
 
 def _waits(
-    ledger: Ledger, services: Mapping[ObjectKey, ServicePlan], pools: Mapping[str, ObjectRef]
+    ledger: Ledger,
+    waiting: Mapping[tuple[str, int], list[ObjectKey]],
+    pools: Mapping[str, ObjectRef],
 ) -> Iterator[Problem]:
     """For each pool and family that has nothing to give: who waits for it, and what is in use."""
-    for (name, version), keys in sorted(_waiting(services.values()).items()):
+    for (name, version), keys in sorted(waiting.items()):
         usage = ledger.usage(name)
         capacity, assigned = usage.capacity[version], usage.assigned[version]
         facts: dict[str, Fact] = {

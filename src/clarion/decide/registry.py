@@ -16,6 +16,9 @@ class Row(Protocol):
         ...
 
 
+NAMED = 5
+"""So many of the objects concerned are named in a problem or a reason."""
+
 R = TypeVar("R", bound=Row)
 
 
@@ -31,7 +34,7 @@ def fill(template: str, facts: Mapping[str, Fact]) -> str:
     return template.format_map(facts) if "{" in template else template
 
 
-def listed(items: Sequence[object], limit: int = 5) -> str:
+def listed(items: Sequence[object], limit: int = NAMED) -> str:
     """Items as `a, b, c and 4 more`, for facts that may be long."""
     shown = ", ".join(map(str, items[:limit]))
     rest = len(items) - limit

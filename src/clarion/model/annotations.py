@@ -24,6 +24,9 @@ PASSIVE: Final = "clarion.metallb.io/passive"
 RESERVED: Final = "clarion.metallb.io/reserved"
 HOLD_DOWN: Final = "clarion.metallb.io/hold-down"
 
+# Where what an older version cannot hold is kept while an object is seen in that version.
+CONVERSION_DATA: Final = "clarion.metallb.io/conversion-data"
+
 # Labels on the status objects, and on services' and slices' objects of the cluster.
 LABEL_NODE: Final = "metallb.io/node"
 LABEL_SERVICE_NAME: Final = "metallb.io/service-name"
@@ -34,13 +37,23 @@ LABEL_SLICE_SERVICE: Final = "kubernetes.io/service-name"
 LABEL_EXCLUDE_BALANCERS: Final = "node.kubernetes.io/exclude-from-external-load-balancers"
 LABEL_HOSTNAME: Final = "kubernetes.io/hostname"
 
-# Where what an older version cannot hold is kept while an object is seen in that version.
-CONVERSION_DATA: Final = "clarion.metallb.io/conversion-data"
-
 
 def deprecated_twin(key: str) -> str:
     """Give the old spelling of a service annotation."""
     return DEPRECATED_PREFIX + key.removeprefix(PREFIX)
+
+
+_OF_SERVICES = (ADDRESS_POOL, LOAD_BALANCER_IPS, ALLOW_SHARED_IP, IP_ALLOCATED_FROM_POOL)
+
+READ_OF: Final[dict[str, tuple[str, ...]]] = {
+    **{deprecated_twin(key): ("Service",) for key in _OF_SERVICES},
+    **dict.fromkeys(_OF_SERVICES, ("Service",)),
+    PASSIVE: ("BGPPeer",),
+    CONVERSION_DATA: ("BGPPeer",),
+    RESERVED: ("IPAddressPool",),
+    HOLD_DOWN: ("IPAddressPool",),
+}
+"""Annotation -> kinds of the objects of which it is read."""
 
 
 def service_annotation(service: Service, key: str) -> str | None:

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from clarion.model import convert, yamltext
+from clarion.model import yamltext
 from clarion.model.codec import UndecodableError, from_builtins
 from clarion.model.kinds import KINDS, Kind, find_kind
 from clarion.model.meta import JSONObject, KubeObject, ObjectKey
@@ -95,15 +95,17 @@ class ManifestProblem(msgspec.Struct, frozen=True, kw_only=True):
 class LoadResult(msgspec.Struct, frozen=True, kw_only=True):
     """What a set of manifests holds.
 
-    `objects` are those without errors, BGPPeers in their newest version; `flawed` have errors, but
-    their values are of the right types, so that what else is wrong with them can be told; `skipped`
-    are objects of kinds that have no part in Clarion's decisions.
+    `objects` are those without errors, in the version in which they are written; `flawed` have
+    errors, but their values are of the right types, so that what else is wrong with them can be
+    told; `skipped` are objects of kinds that have no part in Clarion's decisions; `empty` are the
+    files that hold nothing but white space and comments.
     """
 
     objects: tuple[KubeObject, ...]
     problems: tuple[ManifestProblem, ...]
     skipped: tuple[Document, ...]
     flawed: tuple[KubeObject, ...] = ()
+    empty: tuple[str, ...] = ()
     sources: dict[tuple[str, ObjectKey], Source]
 
     def position(self, kind: str, key: ObjectKey, path: str = "") -> tuple[str, int, int] | None:
@@ -122,6 +124,7 @@ def load(texts: Iterable[tuple[str, str]]) -> LoadResult:
         flawed=tuple(loader.flawed),
         problems=tuple(loader.problems),
         skipped=tuple(loader.skipped),
+        empty=tuple(loader.empty),
         sources=loader.sources,
     )
 
@@ -162,19 +165,25 @@ class _Loader:
         self.flawed: list[KubeObject] = []
         self.problems: list[ManifestProblem] = []
         self.skipped: list[Document] = []
+        self.empty: list[str] = []
         self.sources: dict[tuple[str, ObjectKey], Source] = {}
 
     def read(self, file: str, text: str) -> None:
         found: list[ManifestProblem] = []
+        content = False
         for document in yamltext.read_documents(text):
+            content |= bool(document.faults)
             found.extend(_from_fault(file, fault) for fault in document.faults)
             if document.node is None or document.node.value is None:
                 continue
+            content = True
             told = {(fault.line, fault.column) for fault in document.faults}
             for node in _flatten(document.node):
                 one = _One(file, node, told)
                 self._take(one, sound=not told)
                 found.extend(one.problems)
+        if not content:
+            self.empty.append(file)
         self.problems.extend(sorted(found, key=lambda problem: (problem.line, problem.column)))
 
     def _take(self, one: "_One", *, sound: bool) -> None:
@@ -232,7 +241,7 @@ class _One:
         return any(problem.severity == "error" for problem in self.problems)
 
     def load(self) -> KubeObject | None:
-        """The object, in the newest version of its kind; None if it has no part in ours."""
+        """The object; None if it has no part in ours."""
         if not isinstance(self.object, dict):
             self.report("NotAnObject", "", "is not an object: a mapping with apiVersion and kind")
             return None
@@ -244,12 +253,11 @@ class _One:
         for error in validate(schema, self.object, unknown_fields=True):
             self._report_error(error)
         try:
-            loaded = from_builtins(apply_defaults(schema, self.object), kind.struct)
+            return from_builtins(apply_defaults(schema, self.object), kind.struct)
         except UndecodableError as error:
             if not self.broken:
                 self.report("WrongType", "", error.message)
             return None
-        return convert.to_hub(loaded)
 
     def _report_error(self, error: FieldError) -> None:
         by_key = error.code == "UnknownField"
