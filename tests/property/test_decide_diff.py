@@ -2,14 +2,17 @@
 
 from typing import Any
 
+import msgspec
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from clarion.decide.diff import CLASSES, PlanDiff, diff
 from clarion.decide.explain import explain
 from clarion.decide.narrow import plan_for
+from clarion.decide.observed import Observed, Program, Report
 from clarion.decide.plan import Plan
-from clarion.decide.planner import plan
+from clarion.decide.planner import Planner, plan
+from clarion.decide.reasontree import EVERYTHING, Focus
 from clarion.decide.snapshot import Snapshot
 from clarion.testing import builders as b
 
@@ -229,22 +232,56 @@ def test_every_change_is_classified_and_has_its_reasons(one: Plan, two: Plan) ->
             assert all("{" not in why.text for why in reasons)
 
 
+OBSERVED = st.builds(
+    Observed,
+    controller=one_of(
+        None,
+        Program(holder="c", age=1.0, duration=15.0),
+        Program(holder="c", age=60.0, duration=15.0),
+    ),
+    sessions=st.dictionaries(
+        one_of(*NODES),
+        st.dictionaries(one_of("r1", "r2"), one_of("Established", "Active"), max_size=2),
+    ),
+    reports=st.dictionaries(
+        one_of("default/a", "default/b"),
+        st.builds(
+            Report,
+            answering=one_of((), ("n1",), ("n1", "n3")),
+            telling=st.dictionaries(one_of(*NODES), one_of(("r1",), ("r1", "r2"))),
+        ),
+    ),
+)
+
+
 @SETTINGS
-@given(st.lists(OBJECTS, max_size=8), SPEAKERS)
+@given(st.lists(OBJECTS, max_size=8), SPEAKERS, OBSERVED, st.booleans())
 def test_an_answer_from_a_part_of_the_plan_is_that_of_the_whole(
-    edits: list[Any], speakers: tuple[str, ...] | None
+    edits: list[Any], speakers: tuple[str, ...] | None, observed: Observed, running: bool
 ) -> None:
+    planner = Planner()
+    for obj in WORLD:
+        planner.put(obj)
+    planner.refresh()
     objects = {(type(obj), obj.name): obj for obj in (*WORLD, *edits)}
-    snapshot = Snapshot.from_objects(objects.values(), speakers=speakers)
+    snapshot = msgspec.structs.replace(
+        Snapshot.from_objects(objects.values(), speakers=speakers),
+        observed=observed,
+        in_force=planner.config if running else None,
+    )
     whole = plan(snapshot)
     addresses = {str(address) for item in whole.services.values() for address in item.addresses}
     questions = [
         *(("service", str(key)) for key in whole.services),
         *(("address", text) for text in addresses),
         *(("node", name) for name in NODES),
+        *(("peer", name) for name in (*(peer.name for peer in snapshot.peers), "nobody")),
+        *(("pool", name) for name in (*(pool.name for pool in snapshot.pools), "none")),
         ("service", "nobody"),
         ("address", "192.0.2.3"),
+        ("address", "203.0.113.9"),
     ]
     for kind, name in questions:
         part = plan_for(snapshot, kind, name)
-        assert explain(part, kind, name) == explain(whole, kind, name)
+        for focus in (EVERYTHING, Focus(node="n1")):
+            assert explain(part, kind, name, focus) == explain(whole, kind, name, focus)

@@ -2,12 +2,15 @@
 
 import click
 
-from clarion.cli.observed import with_sessions
 from clarion.cli.render import print_json, print_tree
-from clarion.cli.sources import Wanted, load, source_options
+from clarion.cli.sources import Question, Wanted, load, source_options
 from clarion.decide.document import EXPLAIN_SCHEMA, document
-from clarion.decide.explain import QUESTIONS, Focus, explain
+from clarion.decide.explain import QUESTIONS, explain
 from clarion.decide.narrow import plan_for
+from clarion.decide.reasontree import Focus
+
+NOWHERE = ("not-found", "address-in-no-pool")
+"""Codes of an answer about what does not exist."""
 
 
 @click.command(context_settings={"max_content_width": 110})
@@ -23,15 +26,13 @@ def command(
 ) -> int:
     """Say why: service NS/NAME, address IP, peer NAME, node NAME, or pool NAME.
 
-    Exits with 1 if what is asked about does not exist.
+    Exits with 1 if what is asked about does not exist, or the address is in no pool.
     """
     focus = Focus(node=node, peer=peer, interface=interface)
-    loaded = load(wanted)
-    plan = plan_for(loaded.snapshot, kind, name)
-    tree = explain(plan, kind, name, focus)
-    tree = with_sessions(tree, plan, loaded.sessions, kind, name, focus)
+    loaded = load(wanted, Question(kind, name))
+    tree = explain(plan_for(loaded.snapshot, kind, name), kind, name, focus)
     if output == "json":
         print_json({"schema": EXPLAIN_SCHEMA, "kind": kind, "name": name, "answer": document(tree)})
     else:
         print_tree(tree)
-    return 1 if any(child.code == "not-found" for child in tree.children) else 0
+    return int(any(child.code in NOWHERE for child in tree.children))

@@ -1,48 +1,51 @@
-"""The objects of a live API as one snapshot."""
+"""The objects of a live API as one snapshot, with what the running programs report there."""
 
 import asyncio
-from datetime import datetime, timedelta
+from collections.abc import Iterable
+from contextlib import suppress
+from datetime import datetime
 
 import msgspec
 
 from clarion.base import limits
-from clarion.cli.sources import CONFIGURATION_NAMESPACES
+from clarion.base.addr import parse_address
+from clarion.base.errors import InvalidInputError
+from clarion.cli.sources import CONFIGURATION_NAMESPACES, Question
 from clarion.daemons.inputs import CLUSTER_KINDS, CONFIG_KINDS
+from clarion.daemons.leadership import LEASE as CONTROLLER_LEASE
 from clarion.daemons.liveness import (
     INTERFACES_ANNOTATION,
     LEASE_SELECTOR,
     SESSIONS_ANNOTATION,
     lease_name,
 )
+from clarion.decide.demand import status_texts
+from clarion.decide.observed import Observed, Program, Report
 from clarion.decide.snapshot import Options, SecretFacts, Snapshot
 from clarion.edge.clock import SystemClock
 from clarion.edge.kubeclient import KubeClient, NotFoundError, Selection
 from clarion.edge.kubeconfig import find_config
-from clarion.model.core import EndpointSlice, Lease, Namespace
-from clarion.model.meta import KubeObject
+from clarion.model.annotations import LABEL_SERVICE_NAME, LABEL_SERVICE_NAMESPACE
+from clarion.model.core import EndpointSlice, Lease, Namespace, Service
+from clarion.model.meta import KubeObject, ObjectKey
+from clarion.model.metallb import ServiceBGPStatus, ServiceL2Status
 
-CLOCK_SKEW_SECONDS = 1.0
-"""How far the clock of another machine may be from ours and still be believed."""
-
-
-class Live(msgspec.Struct, frozen=True):
-    """Objects to decide about, and what live speakers report of their sessions."""
-
-    snapshot: Snapshot
-    sessions: dict[str, dict[str, str]]
+REPORTS_READ = 8
+"""Services on one address whose reports are read; more of them share no address in practice."""
 
 
-def load_live(kubeconfig: str | None, options: Options) -> Live:
+def load_live(kubeconfig: str | None, options: Options, question: Question | None) -> Snapshot:
     """Read everything that decisions read from the API that the kubeconfig names."""
-    return asyncio.run(_read(kubeconfig, options))
+    return asyncio.run(_read(kubeconfig, options, question))
 
 
-async def _read(kubeconfig: str | None, options: Options) -> Live:
+async def _read(kubeconfig: str | None, options: Options, question: Question | None) -> Snapshot:
     clock = SystemClock()
+    kinds: list[type[KubeObject]] = [*CLUSTER_KINDS]
+    if question is None or question.kind != "pool":
+        kinds.append(EndpointSlice)
     async with KubeClient(find_config(kubeconfig, clock)) as client:
-        lists = await asyncio.gather(
-            *(client.list_all(kind) for kind in (*CLUSTER_KINDS, EndpointSlice))
-        )
+        lists = await asyncio.gather(*(client.list_all(kind) for kind in kinds))
         found: list[KubeObject] = [obj for items in lists for obj in items]
         namespaces = {obj.name for obj in found if isinstance(obj, Namespace)}
         namespace = options.namespace or next(
@@ -50,29 +53,24 @@ async def _read(kubeconfig: str | None, options: Options) -> Live:
             CONFIGURATION_NAMESPACES[-1],
         )
         inside = Selection(namespace=namespace)
-        for kind in CONFIG_KINDS:
-            found += await _list(client, kind, inside)
-        leases = await client.list_all(Lease, Selection(namespace=namespace, labels=LEASE_SELECTOR))
+        for items in await asyncio.gather(*(_list(client, kind, inside) for kind in CONFIG_KINDS)):
+            found += items
+        services = [obj for obj in found if isinstance(obj, Service)]
+        observed, interfaces = await _leases(client, inside, clock.now())
+        alive = frozenset(node for node, item in observed.speakers.items() if item.lives)
+        asked = _asked(services, question)[:REPORTS_READ]
+        reports = [await _report(client, inside, key, alive) for key in asked]
     objects: list[KubeObject | SecretFacts] = list(found)
-    alive = [lease for lease in leases if renewed(lease, clock.now())]
-    prefix = lease_name("")
     snapshot = Snapshot.from_objects(
         objects,
         msgspec.structs.replace(options, namespace=namespace),
-        speakers=[lease.name.removeprefix(prefix) for lease in alive] if leases else None,
-        interfaces={
-            lease.name.removeprefix(prefix): filter(None, text.split(","))
-            for lease in leases
-            if (text := lease.metadata.annotations.get(INTERFACES_ANNOTATION)) is not None
-        },
+        speakers=alive if observed.speakers else None,
+        interfaces=interfaces,
     )
-    return Live(snapshot, {lease.name.removeprefix(prefix): sessions_of(lease) for lease in alive})
-
-
-def sessions_of(lease: Lease) -> dict[str, str]:
-    """Peer -> state of the session, as a speaker told on its Lease."""
-    told = lease.metadata.annotations.get(SESSIONS_ANNOTATION) or "{}"
-    return msgspec.json.decode(told, type=dict[str, str])
+    told = {str(key): item for key, item in zip(asked, reports, strict=True)}
+    return msgspec.structs.replace(
+        snapshot, observed=msgspec.structs.replace(observed, reports=told)
+    )
 
 
 async def _list(
@@ -85,10 +83,91 @@ async def _list(
         return []
 
 
-def renewed(lease: Lease, now: datetime) -> bool:
-    """True if the holder renewed the lease within its duration, give or take the clocks."""
-    if not lease.spec.renew_time or not lease.spec.holder_identity:
-        return False
-    at = datetime.fromisoformat(lease.spec.renew_time)
+# What programs tell by their Leases.
+
+
+async def _leases(
+    client: KubeClient, inside: Selection, now: datetime
+) -> tuple[Observed, dict[str, list[str]]]:
+    """What the Leases of a namespace tell; and the interfaces of the nodes."""
+    speakers = msgspec.structs.replace(inside, labels=LEASE_SELECTOR)
+    leases = await client.list_all(Lease, speakers)
+    interfaces = {
+        node_of(lease): [name for name in text.split(",") if name]
+        for lease in leases
+        if (text := lease.metadata.annotations.get(INTERFACES_ANNOTATION)) is not None
+    }
+    return observed_of(leases, await controller_lease(client, inside.namespace), now), interfaces
+
+
+async def controller_lease(client: KubeClient, namespace: str) -> Lease | None:
+    """The Lease of the controllers; None where none ever took part in an election."""
+    try:
+        return await client.get(Lease, ObjectKey(namespace, CONTROLLER_LEASE))
+    except NotFoundError:
+        return None
+
+
+def observed_of(speakers: Iterable[Lease], controller: Lease | None, now: datetime) -> Observed:
+    """What Leases tell of the programs that hold them."""
+    programs = {node_of(lease): program_of(lease, now) for lease in speakers}
+    return Observed(
+        controller=program_of(controller, now) if controller else None,
+        speakers=programs,
+        sessions={
+            node_of(lease): sessions_of(lease)
+            for lease in speakers
+            if programs[node_of(lease)].lives
+        },
+    )
+
+
+def node_of(lease: Lease) -> str:
+    """The node of a speaker's Lease."""
+    return lease.name.removeprefix(lease_name(""))
+
+
+def program_of(lease: Lease, now: datetime) -> Program:
+    """How a Lease stands by our clock."""
+    renewed = lease.spec.renew_time
+    age = (now - datetime.fromisoformat(renewed)).total_seconds() if renewed else None
     seconds = lease.spec.lease_duration_seconds or limits.SPEAKER_LEASE_DURATION_SECONDS
-    return abs(now - at) < timedelta(seconds=seconds + CLOCK_SKEW_SECONDS)
+    return Program(holder=lease.spec.holder_identity or "", age=age, duration=float(seconds))
+
+
+def sessions_of(lease: Lease) -> dict[str, str]:
+    """Peer -> state of the session, as a speaker told on its Lease."""
+    told = lease.metadata.annotations.get(SESSIONS_ANNOTATION) or "{}"
+    return msgspec.json.decode(told, type=dict[str, str])
+
+
+# What speakers tell of single services.
+
+
+def _asked(services: Iterable[Service], question: Question | None) -> list[ObjectKey]:
+    """The services that a question is about, as far as their status tells."""
+    if question is None:
+        return []
+    if question.kind == "address":
+        with suppress(InvalidInputError):
+            text = str(parse_address(question.name))
+            return [item.key for item in services if text in status_texts(item)]
+    space, _, own = question.name.rpartition("/")
+    return [ObjectKey(space or "default", own)] if question.kind == "service" else []
+
+
+async def _report(
+    client: KubeClient, inside: Selection, service: ObjectKey, alive: frozenset[str]
+) -> Report:
+    """What live speakers say of one service."""
+    labels = f"{LABEL_SERVICE_NAME}={service.name},{LABEL_SERVICE_NAMESPACE}={service.namespace}"
+    about = msgspec.structs.replace(inside, labels=labels)
+    l2, bgp = await asyncio.gather(
+        client.list_all(ServiceL2Status, about), client.list_all(ServiceBGPStatus, about)
+    )
+    answering = {item.status.node for item in l2 if item.status} & alive
+    telling = {item.status.node: item.status.peers for item in bgp if item.status}
+    return Report(
+        answering=tuple(sorted(answering)),
+        telling={node: peers for node, peers in sorted(telling.items()) if node in alive},
+    )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
-from clarion.decide.explain import ReasonTree
+from clarion.decide.reasontree import ReasonTree
 
 if TYPE_CHECKING:
     from rich.tree import Tree

@@ -47,13 +47,19 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
+class Question(msgspec.Struct, frozen=True):
+    """What is asked about: programs' reports are read only where they are part of the answer."""
+
+    kind: str
+    name: str
+
+
 class Loaded(msgspec.Struct, frozen=True):
     """Objects to decide about, and the manifests that they come from, if they do."""
 
     snapshot: Snapshot
     manifests: LoadResult | None = None
     origin: Origin = "live"
-    sessions: dict[str, dict[str, str]] = msgspec.field(default_factory=dict)
 
     @property
     def unreadable(self) -> tuple[ManifestProblem, ...]:
@@ -96,8 +102,8 @@ def source_options(function: F) -> F:
     return result
 
 
-def load(wanted: Wanted) -> Loaded:
-    """Read files if any are given, else the live API.
+def load(wanted: Wanted, question: Question | None = None) -> Loaded:
+    """Read files if any are given, else the live API: all of it, or what a question needs.
 
     Raises:
         ClarionError: a path that cannot be read, or an API that cannot be reached.
@@ -105,8 +111,7 @@ def load(wanted: Wanted) -> Loaded:
     if not wanted.files or wanted.files == (LIVE,):
         from clarion.cli.live import load_live
 
-        live = load_live(wanted.kubeconfig or None, wanted.options)
-        return Loaded(live.snapshot, sessions=live.sessions)
+        return Loaded(load_live(wanted.kubeconfig or None, wanted.options, question))
     faults: list[ManifestProblem] = []
     texts = list(read_texts(wanted.files, faults.append))
     saved = [name for name, text in texts if looks_saved(text)]
@@ -159,7 +164,7 @@ def read_saved(name: str, text: str, wanted: Wanted) -> Snapshot:
             "save that of a speaker: curl localhost:7472/debug/snapshot",
         )
     try:
-        snapshot = msgspec.convert(value["snapshot"], Snapshot)
+        snapshot = msgspec.convert(value["snapshot"], Snapshot, str_keys=True)
     except msgspec.ValidationError as error:
         raise ClarionError(f"{name} is no snapshot of this version: {error}") from None
     given = {

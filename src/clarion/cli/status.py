@@ -1,7 +1,7 @@
 """`clarion status`: pools and usage, services and who announces them, sessions, problems.
 
-It shows what the running programs reported to the API, not what is planned; `clarion plan` shows
-the latter.
+It shows what the running programs reported to the API, and which of them live; not what is planned:
+`clarion plan` shows that.
 """
 
 import asyncio
@@ -12,7 +12,8 @@ from typing import Any
 import click
 import msgspec
 
-from clarion.cli.render import on_terminal, print_json, print_table
+from clarion.cli.render import on_terminal, print_json, print_table, styled
+from clarion.decide.observed import Observed, Program
 from clarion.model.core import Lease, Service
 from clarion.model.metallb import (
     ConfigurationState,
@@ -26,7 +27,7 @@ CLEAR = "\x1b[H\x1b[2J"
 Row = tuple[str, ...]
 
 
-class Observed(msgspec.Struct, frozen=True, kw_only=True):
+class State(msgspec.Struct, frozen=True, kw_only=True):
     """What the API holds about the state of things."""
 
     pools: tuple[IPAddressPool, ...]
@@ -34,19 +35,24 @@ class Observed(msgspec.Struct, frozen=True, kw_only=True):
     l2: tuple[ServiceL2Status, ...]
     bgp: tuple[ServiceBGPStatus, ...]
     leases: tuple[Lease, ...]
+    controller: Lease | None
     states: tuple[ConfigurationState, ...]
     at: datetime
 
     @property
+    def programs(self) -> Observed:
+        """Which programs live."""
+        from clarion.cli.live import observed_of
+
+        return observed_of(self.leases, self.controller, self.at)
+
     def silent(self) -> frozenset[str]:
         """Nodes of which no live speaker is seen, but something is told."""
-        from clarion.cli.live import renewed
-
-        alive = {item.spec.holder_identity for item in self.leases if renewed(item, self.at)}
-        told = {item.spec.holder_identity for item in self.leases}
+        programs = self.programs.speakers
+        told = {*programs}
         told |= {item.status.node for item in self.l2 if item.status}
         told |= {item.status.node for item in self.bgp if item.status}
-        return frozenset(str(name) for name in told - alive)
+        return frozenset(told - {node for node, item in programs.items() if item.lives})
 
 
 @click.command()
@@ -55,18 +61,24 @@ class Observed(msgspec.Struct, frozen=True, kw_only=True):
 @click.option("--watch", is_flag=True, help="Refresh until interrupted.")
 @click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table")
 def command(kubeconfig: str, namespace: str, watch: bool, output: str) -> None:
-    """Show pools and usage, services, owners, sessions and problems of a running Clarion."""
+    """Show pools and usage, services, owners, programs, sessions and problems of a running Clarion.
+
+    Alarms come first: that no controller lives to give addresses, or no speaker to announce them.
+    """
     asyncio.run(_show(kubeconfig, namespace, watch=watch, as_json=output == "json"))
 
 
 async def _show(kubeconfig: str, namespace: str, *, watch: bool, as_json: bool) -> None:
     while True:
-        tables = tables_of(await observe(kubeconfig, namespace))
+        state = await observe(kubeconfig, namespace)
+        tables = tables_of(state)
         if watch and on_terminal():
             click.echo(CLEAR, nl=False)
         if as_json:
             print_json({title: _records(head, rows) for title, (head, rows) in tables.items()})
         else:
+            for text in alarms(state.programs):
+                click.echo(styled(f"ALARM: {text}", "red"))
             for title, (head, rows) in tables.items():
                 print_table(title, head, rows)
         if not watch:
@@ -74,12 +86,13 @@ async def _show(kubeconfig: str, namespace: str, *, watch: bool, as_json: bool) 
         await asyncio.sleep(REFRESH_SECONDS)
 
 
-async def observe(kubeconfig: str, namespace: str) -> Observed:
+async def observe(kubeconfig: str, namespace: str) -> State:
     """Read the state from the API.
 
     Raises:
         ClarionError: no API, or it refuses.
     """
+    from clarion.cli.live import controller_lease
     from clarion.daemons.liveness import LEASE_SELECTOR
     from clarion.daemons.runtime import find_namespace
     from clarion.edge.clock import SystemClock
@@ -89,18 +102,25 @@ async def observe(kubeconfig: str, namespace: str) -> Observed:
     async with KubeClient(find_config(kubeconfig or None, SystemClock())) as client:
         inside = Selection(namespace=namespace or await find_namespace(client))
         speakers = msgspec.structs.replace(inside, labels=LEASE_SELECTOR)
-        return Observed(
+        return State(
             pools=tuple(await client.list_all(IPAddressPool, inside)),
             services=tuple(await client.list_all(Service)),
             l2=tuple(await client.list_all(ServiceL2Status, inside)),
             bgp=tuple(await client.list_all(ServiceBGPStatus, inside)),
             leases=tuple(await client.list_all(Lease, speakers)),
+            controller=await controller_lease(client, inside.namespace),
             states=tuple(await client.list_all(ConfigurationState, inside)),
             at=SystemClock().now(),
         )
 
 
-def tables_of(observed: Observed) -> dict[str, tuple[Row, list[Row]]]:
+def alarms(programs: Observed) -> list[str]:
+    """What nobody does because no program lives to do it."""
+    found = (programs.no_controller, programs.no_speaker)
+    return [f"{why.text}; {why.remedy}" for why in found if why]
+
+
+def tables_of(observed: State) -> dict[str, tuple[Row, list[Row]]]:
     """Title -> column names and rows."""
     services = [item for item in observed.services if item.spec.type == "LoadBalancer"]
     return {
@@ -112,10 +132,15 @@ def tables_of(observed: Observed) -> dict[str, tuple[Row, list[Row]]]:
             ("service", "addresses", "answered by", "announced by BGP from"),
             list(_service_rows(services, observed)),
         ),
+        "Controller": (
+            ("leader", "alive", "lease renewed"),
+            [_controller_row(observed.programs.controller)],
+        ),
         "Speakers": (
-            ("node", "alive", "interfaces", "sessions"),
+            ("node", "alive", "lease renewed", "interfaces", "sessions"),
             list(_speaker_rows(observed)),
         ),
+        "Alarms": (("alarm",), [(text,) for text in alarms(observed.programs)]),
         "Problems": (("seen by", "problem"), list(_problem_rows(observed.states))),
     }
 
@@ -135,9 +160,9 @@ def _pool_rows(pools: Iterable[IPAddressPool]) -> Iterator[Row]:
         )
 
 
-def _service_rows(services: Iterable[Service], observed: Observed) -> Iterator[Row]:
+def _service_rows(services: Iterable[Service], observed: State) -> Iterator[Row]:
     owners: dict[tuple[str, str], list[str]] = {}
-    silent = observed.silent
+    silent = observed.silent()
     for item in observed.l2:
         if item.status and item.status.node not in silent:
             place = item.status.service_namespace, item.status.service_name
@@ -159,25 +184,34 @@ def _service_rows(services: Iterable[Service], observed: Observed) -> Iterator[R
         )
 
 
-def _speaker_rows(observed: Observed) -> Iterator[Row]:
-    from clarion.cli.live import sessions_of
+def _controller_row(leader: Program | None) -> Row:
+    if leader is None:
+        return "-", "unknown: there is no Lease of a controller", "-"
+    return leader.holder or "nobody", *_alive(leader)
+
+
+def _speaker_rows(observed: State) -> Iterator[Row]:
+    from clarion.cli.live import node_of
     from clarion.daemons.liveness import INTERFACES_ANNOTATION
 
+    programs = observed.programs
     for lease in observed.leases:
-        node = lease.spec.holder_identity or lease.name
-        told = lease.metadata.annotations
-        interfaces = told.get(INTERFACES_ANNOTATION, "")
-        if node in observed.silent:
-            yield node, f"no, silent for {_silence(lease, observed.at)}", interfaces, "unknown"
-            continue
-        sessions = ", ".join(f"{peer} {state}" for peer, state in sessions_of(lease).items())
-        yield node, "yes", interfaces, sessions or "none"
+        node = node_of(lease)
+        interfaces = lease.metadata.annotations.get(INTERFACES_ANNOTATION, "")
+        known = programs.sessions.get(node)
+        sessions = ", ".join(f"{peer} {state}" for peer, state in (known or {}).items())
+        told = "unknown" if known is None else sessions or "none"
+        yield node, *_alive(programs.speakers[node]), interfaces, told
 
 
-def _silence(lease: Lease, now: datetime) -> str:
-    if not lease.spec.renew_time:
-        return "ever"
-    return f"{(now - datetime.fromisoformat(lease.spec.renew_time)).total_seconds():.0f} s"
+def _alive(program: Program) -> tuple[str, str]:
+    """Whether it lives, and how long ago it last showed that."""
+    if program.age is None:
+        return "no, silent for ever", "never"
+    seconds = f"{max(0.0, program.age):.0f} s"
+    if not program.holder:
+        return "no, it gave its lease up", f"{seconds} ago"
+    return "yes" if program.lives else f"no, silent for {seconds}", f"{seconds} ago"
 
 
 def _problem_rows(states: Iterable[ConfigurationState]) -> Iterator[Row]:

@@ -38,8 +38,9 @@ from clarion.daemons.runtime import (
 from clarion.daemons.sessions import Sessions
 from clarion.daemons.statuses import Statuses
 from clarion.daemons.writer import Writer
+from clarion.decide.observed import Observed
 from clarion.decide.planner import Changes, Planner
-from clarion.decide.snapshot import Options
+from clarion.decide.snapshot import Options, Snapshot
 from clarion.edge import metrics
 from clarion.edge.kubeclient import Selection
 from clarion.edge.leases import Heartbeat
@@ -330,13 +331,18 @@ class Speaker:
         yield from self._sessions.samples()
         yield from self._notices.samples()
 
+    def _inputs(self) -> Snapshot:
+        """All that is decided from, and what this program knows of its sessions."""
+        told = Observed(sessions={self._node: self._sessions.states()})
+        return msgspec.structs.replace(self._planner.snapshot().redacted(), observed=told)
+
     def snapshot(self) -> dict[str, object]:
         """What `/debug/snapshot` shows; `snapshot` is what `plan` and `explain` read."""
         return {
             "component": COMPONENT,
             "node": self._node,
             "namespace": self._runtime.namespace,
-            "snapshot": self._planner.snapshot().redacted(),
+            "snapshot": self._inputs(),
             "problems": [problem_line(problem) for problem in self._planner.problems],
             "answers": {
                 str(address): None if names is None else sorted(names)

@@ -41,22 +41,17 @@ class L2Decision(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     reasons: tuple[Reason, ...] = ()
 
 
-def election_key(node: str, address: str) -> bytes:
-    """The number by which a node's place among candidates of equal score is decided."""
-    return hashlib.sha256(f"{node}#{address}".encode()).digest()
-
-
 def rank(
     address: Address, scores: Mapping[str, int], incumbent: str | None = None
 ) -> tuple[str, ...]:
     """Candidates in order: score descending, then the incumbent, then the hash ascending."""
-    text = str(address)
-    return tuple(
-        sorted(
-            scores,
-            key=lambda node: (-scores[node], node != incumbent, election_key(node, text)),
-        )
-    )
+    suffix, digest = f"#{address}".encode(), hashlib.sha256
+    places = [
+        (-score, node != incumbent, digest(node.encode() + suffix).digest(), node)
+        for node, score in scores.items()
+    ]
+    places.sort()
+    return tuple([place[3] for place in places])
 
 
 def decide_l2(

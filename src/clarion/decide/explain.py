@@ -4,7 +4,7 @@ Nothing is decided here: every leaf is a reason or a value that the plan already
 """
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable
 
 import msgspec
 
@@ -17,47 +17,34 @@ from clarion.decide.config_build import hint
 from clarion.decide.config_pools import span_text
 from clarion.decide.plan import NodePlan, PeerPlan, Plan, PlannedRoute, PoolPlan, ServicePlan
 from clarion.decide.problems import Problem
-from clarion.decide.reasons import Reason, Verdict, reason
+from clarion.decide.reason_rows import Verdict
+from clarion.decide.reasons import Reason, reason
+from clarion.decide.reasontree import (
+    EVERYTHING,
+    ITEMS_SHOWN,
+    Focus,
+    ReasonTree,
+    alike,
+    first,
+    group,
+    leaf,
+    number,
+    ruled_out,
+    trouble,
+)
 from clarion.decide.registry import listed
+from clarion.decide.reported import (
+    all_down,
+    all_sessions,
+    answering,
+    controller,
+    not_written,
+    sessions,
+    sessions_of,
+    telling,
+)
 from clarion.decide.settings import BGPSettings
 from clarion.model.meta import ObjectKey
-
-ITEMS_SHOWN = 20
-"""Entries of one list in a tree; more of them nobody reads."""
-
-
-class ReasonTree(msgspec.Struct, frozen=True):
-    """A statement with what supports it.
-
-    Attributes:
-        status: Whether the statement is good news, bad news or a circumstance.
-        code: The reason's or problem's code; empty for a heading.
-    """
-
-    label: str
-    status: Verdict = "note"
-    children: tuple["ReasonTree", ...] = ()
-    code: str = ""
-    remedy: str = ""
-
-
-class Focus(msgspec.Struct, frozen=True, kw_only=True):
-    """What an answer is narrowed to; empty for no narrowing."""
-
-    node: str = ""
-    peer: str = ""
-    interface: str = ""
-
-    def on(self, node: str) -> bool:
-        """True if the node is asked about."""
-        return self.node in ("", node)
-
-    def to(self, peer: str) -> bool:
-        """True if the peer is asked about."""
-        return self.peer in ("", peer)
-
-
-EVERYTHING = Focus()
 
 
 def explain(plan: Plan, kind: str, name: str, focus: Focus = EVERYTHING) -> ReasonTree:
@@ -69,21 +56,11 @@ def explain(plan: Plan, kind: str, name: str, focus: Focus = EVERYTHING) -> Reas
         name: `namespace/name` of a service, an address, or the name of a peer, node or pool.
         focus: The node, peer or interface that the question is about, where it is about one.
     """
-    if focus.node and focus.node not in plan.nodes:
+    if focus.node and kind != "node" and focus.node not in plan.nodes:
         return _missing("node", focus.node, plan.nodes)
     if focus.peer and focus.peer not in plan.config.peers:
         return _peer(plan, focus.peer, EVERYTHING)
     return QUESTIONS[kind](plan, name, focus)
-
-
-def _leaf(item: Reason, prefix: str = "") -> ReasonTree:
-    return ReasonTree(prefix + item.text, item.verdict, (), item.code, item.remedy)
-
-
-def _trouble(item: Problem) -> ReasonTree:
-    status: Verdict = "no" if item.severity == "error" else "note"
-    where = f"{item.object} {item.path}".rstrip()
-    return ReasonTree(f"{where}: {item.message}", status, (), item.code, item.remedy)
 
 
 def _troubles(plan: Plan, kind: str, name: str) -> tuple[ReasonTree, ...]:
@@ -92,22 +69,14 @@ def _troubles(plan: Plan, kind: str, name: str) -> tuple[ReasonTree, ...]:
     def concerns(item: Problem) -> bool:
         return any(ref.kind == kind and ref.name == name for ref in (item.object, *item.related))
 
-    return tuple(_trouble(item) for item in plan.problems if concerns(item))
+    return tuple(trouble(item) for item in plan.problems if concerns(item))
 
 
 def _missing(what: str, name: str, known: Iterable[object]) -> ReasonTree:
     close = hint(name, map(str, known))
     return ReasonTree(
-        f"{what} {name}", "no", (_leaf(reason("not-found", what=what, name=name, hint=close)),)
+        f"{what} {name}", "no", (leaf(reason("not-found", what=what, name=name, hint=close)),)
     )
-
-
-def _group(label: str, children: Iterable[ReasonTree], status: Verdict | None = None) -> ReasonTree:
-    """A heading; without a status of its own it is good if a child is."""
-    items = tuple(children)
-    states = {item.status for item in items}
-    derived: Verdict = "yes" if "yes" in states else "no" if "no" in states else "note"
-    return ReasonTree(label, status or derived, items)
 
 
 def communities_text(route: AdvertisedRoute | BGPSettings) -> str:
@@ -135,32 +104,52 @@ def _service(plan: Plan, name: str, focus: Focus) -> ReasonTree:
     item = plan.services.get(key)
     if item is None:
         return _missing("service", str(key), plan.services)
-    children = [_addresses(plan, item)]
+    told: list[ReasonTree] = []
     if item.pool:
         if focus.interface or not focus.peer:
-            children.append(_l2(plan, item, focus))
+            told.append(_l2(plan, item, focus))
         if focus.peer or not focus.interface:
-            children.append(_bgp(plan, item, focus))
-    else:
-        children += [_leaf(why) for why in item.reasons]
-    told = children[1:] if item.pool else []
-    good = any(child.status == "yes" for child in told)
-    waiting = not plan.nodes and any(child.status == "note" for child in told)
-    children += _troubles(plan, "Service", own)
-    status: Verdict = "yes" if good else "note" if waiting else "no"
-    return ReasonTree(f"service {key}", status, tuple(children))
+            told.append(_bgp(plan, item, focus))
+    states = {child.status for child in told if child.label not in UNASKED}
+    open_ = not plan.nodes or not_written(plan, item)
+    status: Verdict = "yes" if "yes" in states else "note" if open_ and "note" in states else "no"
+    children = (_addresses(plan, item), *told, *_troubles(plan, "Service", own))
+    return ReasonTree(f"service {key}", status, children)
 
 
 def _addresses(plan: Plan, item: ServicePlan) -> ReasonTree:
-    outcome = item.outcome
-    reasons = [_leaf(why) for why in outcome.reasons] if outcome else []
+    """What the service has, or is to get: what is decided is not yet what is written."""
+    outcome, has = item.outcome, listed(item.written)
+    reasons = [leaf(why) for why in outcome.reasons] if outcome else []
     for address in item.addresses:
         others = [key for key in _users(plan, address) if key != item.service]
         if others:
             reasons.append(ReasonTree(f"{address} is also the address of {listed(others)}"))
+    reasons += _aside(plan, "IPAddressPool", item.pool)
+    if outcome and outcome.action == "ignore" and has:
+        return group(f"has {has}, which Clarion leaves alone", reasons, "note")
+    behind = not_written(plan, item)
+    if behind or not item.addresses:
+        reasons += controller(plan)
+    if behind and has:
+        reasons.append(leaf(reason("status-behind", written=has)))
     if not item.addresses:
-        return _group("no address", reasons, "no")
-    return _group(f"has {listed(item.addresses)} of pool {item.pool}", reasons, "yes")
+        return group("no address", reasons, "no")
+    what = f"{listed(item.addresses)} of pool {item.pool}"
+    if behind and plan.observed.no_controller:
+        return group(f"would get {what}", reasons, "no")
+    if behind:
+        label = f"is about to get {what}: the controller has not written it yet"
+        return group(label, reasons, "note")
+    verb = "would get" if plan.options.assume_cluster and not has else "has"
+    return group(f"{verb} {what}", reasons, "yes")
+
+
+def _aside(plan: Plan, kind: str, pool: str = "", peer: str = "") -> Iterable[ReasonTree]:
+    """Objects with an error on which an answer may depend."""
+    for item in plan.set_aside:
+        if item.concerns(kind, pool=pool, peer=peer):
+            yield leaf(item.reason)
 
 
 def _users(plan: Plan, address: Address) -> tuple[ObjectKey, ...]:
@@ -172,18 +161,23 @@ def _unasked(reasons: Iterable[Reason], *codes: str) -> bool:
     return any(item.code in codes for item in reasons)
 
 
+UNASKED = ("layer 2: not asked for", "BGP: not asked for")
 NODELESS = "no Node objects are given, so it cannot be said which nodes"
 
 
 def _l2(plan: Plan, item: ServicePlan, focus: Focus) -> ReasonTree:
     decision = item.l2
-    children = [_leaf(why) for why in decision.reasons]
+    children = [leaf(why) for why in decision.reasons]
+    aside = list(_aside(plan, "L2Advertisement", item.pool))
+    children += aside
     if _unasked(decision.reasons, "l2-no-advertisement"):
-        return _group("layer 2: not asked for", children, "note")
+        if aside:
+            return group("layer 2: no advertisement is in force", children, "no")
+        return group(UNASKED[0], children, "note")
     if not plan.nodes and decision.advertisements:
         notes = [child for child in children if child.code != "l2-no-candidate"]
         by = f"layer 2: by L2Advertisement {listed(decision.advertisements)}; {NODELESS} answer"
-        return _group(by, notes, "note")
+        return group(by, notes, "note")
     if focus.interface:
         children += _on_interface(plan, item, focus.interface)
     if decision.owner and focus.on(decision.owner):
@@ -194,17 +188,20 @@ def _l2(plan: Plan, item: ServicePlan, focus: Focus) -> ReasonTree:
         for node in decision.ranking
         if node != decision.owner
     }
-    children += _ruled_out({**behind, **decision.refused}, focus)
+    children += ruled_out({**behind, **decision.refused}, focus)
+    if report := plan.observed.report(item.service):
+        children += answering(report, item, focus)
     if not decision.announced:
-        return _group("layer 2: nobody answers", children, "no")
+        return group("layer 2: nobody answers", children, "no")
     good = focus.on(decision.owner) and all(
         child.code != "l2-interface-not-named" for child in children
     )
-    label = f"layer 2: {decision.owner} answers"
+    behind_plan = not_written(plan, item)
+    label = f"layer 2: {decision.owner} {'will answer' if behind_plan else 'answers'}"
     if not good:
         label += f", not {focus.node}" if not focus.on(decision.owner) else ""
         label += f", not on {focus.interface}" if focus.interface else ""
-    return _group(label, children, "yes" if good else "no")
+    return group(label, children, "no" if not good else "note" if behind_plan else "yes")
 
 
 def _on_interface(plan: Plan, item: ServicePlan, interface: str) -> Iterable[ReasonTree]:
@@ -223,52 +220,49 @@ def _on_interface(plan: Plan, item: ServicePlan, interface: str) -> Iterable[Rea
         wanted = plan.config.l2[name].interfaces
         if interface in wanted:
             facts = {"node": decision.owner, "interfaces": interface}
-            yield _leaf(reason("l2-interface-absent", advertisement=name, **facts))
+            yield leaf(reason("l2-interface-absent", advertisement=name, **facts))
         elif wanted:
             facts = {"interfaces": listed(wanted), "interface": interface}
-            yield _leaf(reason("l2-interface-not-named", advertisement=name, **facts))
-
-
-def _ruled_out(refused: Mapping[str, Reason], focus: Focus) -> Iterable[ReasonTree]:
-    """Nodes with the reason against each; nodes with one reason are one line."""
-    groups: dict[str, tuple[Reason, list[str]]] = {}
-    for node, why in refused.items():
-        if focus.on(node):
-            groups.setdefault(f"{why.text} {why.remedy}", (why, []))[1].append(node)
-    for why, nodes in groups.values():
-        yield _leaf(why, f"{_plural('node', nodes)}: ")
-
-
-def _plural(what: str, names: Sequence[object]) -> str:
-    return f"{what}{'s' if len(names) > 1 else ''} {listed(names)}"
+            yield leaf(reason("l2-interface-not-named", advertisement=name, **facts))
 
 
 def _bgp(plan: Plan, item: ServicePlan, focus: Focus) -> ReasonTree:
     decision = item.bgp
-    children = [_leaf(why) for why in decision.reasons]
+    children = [leaf(why) for why in decision.reasons]
+    aside = list(_aside(plan, "BGPAdvertisement", item.pool, focus.peer))
+    children += aside
     if _unasked(decision.reasons, "bgp-no-advertisement"):
-        return _group("BGP: not asked for", children, "note")
+        if aside:
+            return group("BGP: no advertisement is in force", children, "no")
+        return group(UNASKED[1], children, "note")
+    children += _aside(plan, "BGPPeer", peer=focus.peer)
     if not plan.nodes and decision.prefixes:
         children += _nodeless_prefixes(plan, item, focus)
         by = f"BGP: by BGPAdvertisement {listed(list(decision.prefixes))}; {NODELESS} announce"
-        return _group(by, children, "note")
+        return group(by, children, "note")
     told = {
         node: _told(plan, item, plan.nodes[node], focus)
         for node in decision.nodes
         if node in plan.nodes and focus.on(node)
     }
-    children += _alike("node", told)
-    children += _ruled_out(decision.refused, focus)
+    children += alike("node", told)
+    children += ruled_out(decision.refused, focus)
+    if report := plan.observed.report(item.service):
+        children += telling(report, item, focus)
+    states = sessions_of(plan, item, focus)
+    children += sessions(states)
     if not decision.announced:
-        return _group("BGP: not announced", children, "no")
-    label = f"BGP: announced by {listed(list(decision.nodes))}"
-    if focus == EVERYTHING:
-        return _group(label, children, "yes")
+        return group("BGP: not announced", children, "no")
     heard = any(child.status == "yes" for tree in told.values() for child in tree)
-    if heard:
-        return _group(label, children, "yes")
-    label = "BGP: not announced" + (f" by {focus.node}" if focus.node else "")
-    return _group(label + (f" to {focus.peer}" if focus.peer else ""), children, "no")
+    if focus != EVERYTHING and not heard:
+        label = "BGP: not announced" + (f" by {focus.node}" if focus.node else "")
+        return group(label + (f" to {focus.peer}" if focus.peer else ""), children, "no")
+    nodes = listed(list(decision.nodes))
+    if all_down(states):
+        return group(f"BGP: to be announced by {nodes}, but no session is up", children, "no")
+    if not_written(plan, item):
+        return group(f"BGP: will be announced by {nodes}", children, "note")
+    return group(f"BGP: announced by {nodes}", children, "yes")
 
 
 def _nodeless_prefixes(plan: Plan, item: ServicePlan, focus: Focus) -> Iterable[ReasonTree]:
@@ -277,16 +271,7 @@ def _nodeless_prefixes(plan: Plan, item: ServicePlan, focus: Focus) -> Iterable[
         ad = plan.config.bgp[name]
         peers = [peer for peer in plan.config.peers if ad.goes_to(peer) and focus.to(peer)]
         lines = [ReasonTree(attributes_text(merge(prefix, [ad])), "yes") for prefix in prefixes]
-        yield _group(f"{name}: to {listed(peers) or 'nobody'}", lines, None if peers else "no")
-
-
-def _alike(what: str, groups: Mapping[str, tuple[ReasonTree, ...]]) -> Iterable[ReasonTree]:
-    """One heading for all names with equal contents."""
-    merged: dict[tuple[ReasonTree, ...], list[str]] = {}
-    for name, children in groups.items():
-        merged.setdefault(children, []).append(name)
-    for children, names in merged.items():
-        yield _group(_plural(what, names), children)
+        yield group(f"{name}: to {listed(peers) or 'nobody'}", lines, None if peers else "no")
 
 
 def _told(plan: Plan, item: ServicePlan, node: NodePlan, focus: Focus) -> tuple[ReasonTree, ...]:
@@ -298,26 +283,26 @@ def _told(plan: Plan, item: ServicePlan, node: NodePlan, focus: Focus) -> tuple[
         if not focus.to(name):
             continue
         if peer.refused:
-            refused.append(_leaf(peer.refused))
+            refused.append(leaf(peer.refused))
             continue
         routes = tuple(
-            ReasonTree(attributes_text(route.route), "yes", tuple(map(_leaf, route.notes)))
+            ReasonTree(attributes_text(route.route), "yes", tuple(map(leaf, route.notes)))
             for prefix in prefixes
             if (route := find_route(peer, prefix)) and item.service in route.services
         )
         label = f"{name} ({peer.target})"
         told[label] = routes or tuple(_not_told(plan, item, node.node, name))
-    return (*_alike("peer", told), *refused)
+    return (*alike("peer", told), *refused)
 
 
 def _not_told(plan: Plan, item: ServicePlan, node: str, name: str) -> Iterable[ReasonTree]:
     for ad in item.bgp.nodes[node]:
         if not plan.config.bgp[ad].goes_to(name):
-            yield _leaf(reason("peer-not-told", peer=name, advertisement=ad))
+            yield leaf(reason("peer-not-told", peer=name, advertisement=ad))
             continue
         carried = plan.config.peers[name].families
         for version in sorted({address.version for address in item.addresses} - carried):
-            yield _leaf(reason("peer-without-family", peer=name, family=version))
+            yield leaf(reason("peer-without-family", peer=name, family=version))
 
 
 def find_route(peer: PeerPlan, prefix: Prefix) -> PlannedRoute | None:
@@ -340,14 +325,14 @@ def _address(plan: Plan, text: str, focus: Focus) -> ReasonTree:
     users = _users(plan, address)
     if users:
         trees = [_service(plan, str(key), focus) for key in users]
-        twice = [_trouble(p) for p in plan.problems if p.facts.get("address") == str(address)]
-        return _group(label, [*trees, *twice])
+        twice = [trouble(p) for p in plan.problems if p.facts.get("address") == str(address)]
+        return group(label, [*trees, *twice])
     for name, pool in plan.config.pools.items():
         if any(address in span for span in pool.ranges):
             unused = _unused(plan, address, name)
-            return ReasonTree(label, "note", (_leaf(unused), _pool(plan, name, focus)))
-    nowhere = _leaf(reason("address-in-no-pool", address=str(address)))
-    return ReasonTree(label, "no", (nowhere,))
+            return ReasonTree(label, "note", (leaf(unused), _pool(plan, name, focus)))
+    nowhere = leaf(reason("address-in-no-pool", address=str(address)))
+    return ReasonTree(label, "no", (nowhere, *_aside(plan, "IPAddressPool")))
 
 
 def _unused(plan: Plan, address: Address, name: str) -> Reason:
@@ -376,48 +361,42 @@ def _peer(plan: Plan, name: str, focus: Focus) -> ReasonTree:
         if ad.goes_to(name):
             children.append(ReasonTree(f"hears BGPAdvertisement {ad.name}", "yes"))
         else:
-            children.append(_leaf(reason("peer-not-told", peer=name, advertisement=ad.name)))
-    sessions = {
+            children.append(leaf(reason("peer-not-told", peer=name, advertisement=ad.name)))
+    by_node = {
         node.node: _session(node, node.peers[name])
         for node in plan.nodes.values()
         if focus.on(node.node)
     }
-    children += _alike("node", sessions)
+    children += alike("node", by_node)
     if not plan.nodes:
         children.append(ReasonTree(f"{NODELESS} have sessions"))
+    children += _aside(plan, "BGPAdvertisement", peer=name)
+    states = all_sessions(plan, msgspec.structs.replace(focus, peer=name))
+    children += sessions(states)
     asn = peer.peer_asn or peer.dynamic_asn
     kind = "internal" if peer.internal else "external"
     label = f"peer {name}: {peer.target}, AS {asn}, {kind}"
-    return _group(label, [*children, *troubles])
+    return group(label, [*children, *troubles], "no" if all_down(states) else None)
 
 
 def _session(node: NodePlan, peer: PeerPlan) -> tuple[ReasonTree, ...]:
     """One session: why there is none, or all that goes over it."""
     refused = peer.refused or (None if node.speaks else node.refused)
     if refused:
-        return (_leaf(refused),)
-    runs = _leaf(reason("peer-runs"))
+        return (leaf(refused),)
+    runs = leaf(reason("peer-runs"))
     if node.refused:
-        return runs, _leaf(node.refused, "announces nothing: ")
-    routes = [_planned(item) for item in peer.routes]
-    return runs, _group(_number(len(routes), "route"), _first(routes, "routes"))
-
-
-def _number(count: int, what: str) -> str:
-    return f"{count} {what}{'' if count == 1 else 's'}"
-
-
-def _first(items: Sequence[ReasonTree], what: str) -> Iterable[ReasonTree]:
-    """As many as a person reads, then how many more there are."""
-    yield from items[:ITEMS_SHOWN]
-    if len(items) > ITEMS_SHOWN:
-        yield ReasonTree(f"and {len(items) - ITEMS_SHOWN} more {what}; `plan` lists them all")
+        return runs, leaf(node.refused, "announces nothing: ")
+    count = len(peer.routes)
+    routes = list(map(_planned, peer.routes[:ITEMS_SHOWN]))
+    status: Verdict = "yes" if count else "note"
+    return runs, group(number(count, "route"), first(routes, "routes", count), status)
 
 
 def _planned(item: PlannedRoute) -> ReasonTree:
     services, by = listed(item.services, 3), listed(item.advertisements)
     text = f"{attributes_text(item.route)}: of {services}, by {by}"
-    return ReasonTree(text, "yes", tuple(map(_leaf, item.notes)))
+    return ReasonTree(text, "yes", tuple(map(leaf, item.notes)))
 
 
 # Node.
@@ -427,26 +406,41 @@ def _node(plan: Plan, name: str, focus: Focus) -> ReasonTree:
     node = plan.nodes.get(name)
     if node is None:
         return _missing("node", name, plan.nodes)
-    able = _leaf(node.refused or reason("node-eligible"))
+    able = _able(node)
+    silence = plan.observed.silence(name)
     answers = []
-    for item in node.l2:
+    for item in node.l2[:ITEMS_SHOWN]:
         where = "every interface" if item.interfaces is None else listed(item.interfaces)
         text = f"{item.address} on {where}, for {listed(item.services, 3)}"
         answers.append(ReasonTree(text, "yes"))
-    sessions = {
+    told = {
         f"{peer.peer} ({peer.target})": _session(node, peer)
         for peer in node.peers.values()
         if focus.to(peer.peer)
     }
     running = sum(node.speaks and not peer.refused for peer in node.peers.values())
+    shown = first(answers, "addresses", len(node.l2))
     against, count = _against(plan, name)
+    kinds = ("L2Advertisement", "BGPAdvertisement", "BGPPeer")
     children = (
-        able,
-        _group(f"layer 2: answers for {len(answers)} addresses", _first(answers, "addresses")),
-        _group(f"BGP: {_number(running, 'session')}", _alike("peer", sessions)),
-        _group(f"says nothing of {_number(count, 'service')}", against, "note"),
+        *able,
+        *([leaf(silence)] if silence else []),
+        group(f"layer 2: answers for {len(node.l2)} addresses", shown),
+        group(f"BGP: {number(running, 'session')}", alike("peer", told)),
+        *sessions(all_sessions(plan, msgspec.structs.replace(focus, node=name))),
+        group(f"says nothing of {number(count, 'service')}", against, "note"),
+        *(leaf for kind in kinds for leaf in _aside(plan, kind, peer=focus.peer)),
     )
-    return ReasonTree(f"node {name}", able.status, children)
+    return ReasonTree(f"node {name}", able[0].status, children)
+
+
+def _able(node: NodePlan) -> tuple[ReasonTree, ...]:
+    """Whether a node may announce, by which protocol."""
+    if node.refused:
+        return (leaf(node.refused),)
+    if node.l2_refused:
+        return leaf(node.l2_refused, "layer 2: "), leaf(reason("node-eligible-bgp"))
+    return (leaf(reason("node-eligible")),)
 
 
 def _against(plan: Plan, node: str) -> tuple[Iterable[ReasonTree], int]:
@@ -458,13 +452,13 @@ def _against(plan: Plan, node: str) -> tuple[Iterable[ReasonTree], int]:
             continue
         why: list[ReasonTree] = []
         if l2:
-            why.append(_leaf(l2, "layer 2: "))
+            why.append(leaf(l2, "layer 2: "))
         elif node in item.l2.ranking:
-            why.append(_leaf(reason("l2-not-first", owner=item.l2.owner), "layer 2: "))
+            why.append(leaf(reason("l2-not-first", owner=item.l2.owner), "layer 2: "))
         if bgp:
-            why.append(_leaf(bgp, "BGP: "))
+            why.append(leaf(bgp, "BGP: "))
         found[str(key)] = tuple(why)
-    return _alike("service", found), len(found)
+    return alike("service", found), len(found)
 
 
 # Pool.
@@ -484,15 +478,21 @@ def _pool(plan: Plan, name: str, focus: Focus) -> ReasonTree:
         *(ReasonTree(f"announced by BGPAdvertisement {item}", "yes") for item in pool.bgp),
     ]
     if not pool.auto_assign:
-        told.append(_leaf(reason("pool-not-automatic", pool=name)))
+        told.append(leaf(reason("pool-not-automatic", pool=name)))
     if pool.namespaces is not None:
         text = f"only for namespaces {listed(sorted(pool.namespaces)) or '(none)'}"
         told.append(ReasonTree(text))
     users = [
-        ReasonTree(f"{key}: {listed(plan.services[key].addresses)}", "yes") for key in use.services
+        ReasonTree(f"{key}: {listed(plan.services[key].addresses)}", "yes")
+        for key in use.services[:ITEMS_SHOWN]
     ]
-    held = _group(f"held by {_number(len(users), 'service')}", _first(users, "services"), "note")
-    return _group(f"pool {name}: {ranges}", [*_usage(use), *told, held, *troubles])
+    count = len(use.services)
+    held = group(f"held by {number(count, 'service')}", first(users, "services", count), "note")
+    told += _aside(plan, "L2Advertisement", name)
+    told += _aside(plan, "BGPAdvertisement", name)
+    told += _aside(plan, "IPAddressPool", name)
+    told += controller(plan)
+    return group(f"pool {name}: {ranges}", [*_usage(use), *told, held, *troubles])
 
 
 def _usage(use: PoolPlan) -> Iterable[ReasonTree]:

@@ -2,8 +2,9 @@
 
 Addresses are decided for all services, for any of them may stand in the way of another. Who
 announces them is decided for the service asked about and those whose addresses share a prefix with
-its own: no others can have a part in its routes or answers. A property test holds that the answers
-are those of the whole plan.
+its own: no others can have a part in its routes or answers. For a pool nobody's announcements are
+decided, for a peer no answers on the segment, and the routes to this peer alone. A property test
+holds that the answers are those of the whole plan.
 """
 
 from collections.abc import Iterable
@@ -13,20 +14,29 @@ import msgspec
 from clarion.base.addr import BITS, Address, Prefix, covering_prefix, parse_address
 from clarion.base.errors import InvalidInputError
 from clarion.decide.allocate import Outcome
-from clarion.decide.config import build_config
+from clarion.decide.config import EMPTY, ConfigResult, build_config
 from clarion.decide.endpoints import service_of
 from clarion.decide.plan import Plan, ServicePlan
 from clarion.decide.planner import Planner, plan
+from clarion.decide.problems import Problem
+from clarion.decide.setaside import set_aside
 from clarion.decide.settings import Config
 from clarion.decide.snapshot import Snapshot
 from clarion.model.core import LoadBalancerStatus, Service, ServiceStatus
 from clarion.model.meta import ObjectKey
+
+ALLOCATION_FINDINGS = frozenset(("services-wait", "service-without-address"))
+"""Codes of problems that follow from the addresses of all services."""
 
 
 def plan_for(snapshot: Snapshot, kind: str, name: str) -> Plan:
     """As much of the plan as an answer about one thing needs; arguments as `explain`."""
     if kind == "node" and any(node.name == name for node in snapshot.nodes):
         return plan(snapshot, name)
+    if kind == "pool":
+        return _with_config(_allocated(snapshot), snapshot)
+    if kind == "peer":
+        return _of_peer(snapshot, name)
     if kind not in ("service", "address"):
         return plan(snapshot)
     whole = _allocated(snapshot)
@@ -34,16 +44,15 @@ def plan_for(snapshot: Snapshot, kind: str, name: str) -> Plan:
     wanted = _asked(found, kind, name)
     if not wanted:
         # What does not exist is answered with the names of what does, or with the whole pool.
-        return plan(snapshot)
-    config = build_config(snapshot).config
+        return _with_config(whole, snapshot)
+    config = _config(snapshot).config
     prefixes = {prefix for key in wanted for prefix in _prefixes(config, found[key].addresses)}
     kept = {key for key, item in found.items() if _touches(item, prefixes)} | wanted
     part = _announced(_only(snapshot, found, kept))
-    waits = (item for item in whole.problems if item.code == "services-wait")
     return msgspec.structs.replace(
         part,
         pools=whole.pools,
-        problems=(*part.problems, *waits),
+        problems=(*part.problems, *_of_allocation(whole)),
         services={
             key: _joined(item, found[key], whole.services[key])
             for key, item in part.services.items()
@@ -55,14 +64,44 @@ def _joined(part: ServicePlan, outcome: Outcome, whole: ServicePlan) -> ServiceP
     """Who announces a service, with what was decided about its addresses."""
     if not outcome.addresses:
         return whole
-    return msgspec.structs.replace(part, outcome=outcome)
+    return msgspec.structs.replace(part, outcome=outcome, written=whole.written)
+
+
+def _of_allocation(whole: Plan) -> Iterable[Problem]:
+    """What only shows once all addresses are decided."""
+    return (item for item in whole.problems if item.code in ALLOCATION_FINDINGS)
+
+
+def _config(snapshot: Snapshot) -> ConfigResult:
+    return build_config(snapshot, snapshot.in_force or EMPTY)
+
+
+def _with_config(part: Plan, snapshot: Snapshot) -> Plan:
+    """A part of a plan with all configuration and all that is wrong with it."""
+    whole = _config(snapshot)
+    problems = (*whole.problems, *_of_allocation(part))
+    return msgspec.structs.replace(
+        part,
+        config=whole.config,
+        problems=tuple(sorted(problems, key=lambda problem: problem.order)),
+        set_aside=set_aside(snapshot, whole.problems),
+    )
+
+
+def _of_peer(snapshot: Snapshot, name: str) -> Plan:
+    """The routes to one peer."""
+    peers = tuple(peer for peer in snapshot.peers if peer.name == name)
+    if name not in _config(snapshot).config.peers:
+        bare = msgspec.structs.replace(snapshot, services=(), endpoint_slices=())
+        return plan(bare)
+    bare = msgspec.structs.replace(snapshot, l2_advertisements=(), peers=peers)
+    return _with_config(plan(bare), snapshot)
 
 
 def _allocated(snapshot: Snapshot) -> Plan:
     """The addresses of all services: pools alone decide about them."""
     bare = msgspec.structs.replace(
         snapshot,
-        nodes=(),
         endpoint_slices=(),
         l2_advertisements=(),
         bgp_advertisements=(),

@@ -102,6 +102,10 @@ class Nodes:
             return reason("node-excluded")
         return None
 
+    def l2_refusal(self, facts: NodeFacts) -> Reason | None:
+        """Why a node may not answer on the segment, whatever the service."""
+        return self.refusal(facts) or (None if facts.ready else reason("node-not-ready"))
+
     def candidates(self, names: tuple[str, ...]) -> Candidates:
         """Nodes that may own addresses announced by these L2 advertisements."""
         if names not in self._l2:
@@ -123,11 +127,9 @@ class Nodes:
         # What befalls a node that is not selected anyway is no news to the service.
         if not covering:
             return reason("node-not-selected")
-        refused = self.refusal(facts)
+        refused = self.l2_refusal(facts)
         if refused:
             return refused
-        if not facts.ready:
-            return reason("node-not-ready")
         wanted = wanted_interfaces(covering)
         if self.options.l2_require_interface and present(wanted, facts.interfaces) == ():
             return reason("node-without-interface", interfaces=", ".join(wanted or ()))

@@ -17,10 +17,13 @@ from clarion.decide.allocate import Outcome
 from clarion.decide.elect import L2Decision
 from clarion.decide.ledger import Ledger, PoolUsage
 from clarion.decide.nodes import NodeFacts, Nodes
+from clarion.decide.observed import Observed
 from clarion.decide.problems import Problem
 from clarion.decide.reasons import Reason
 from clarion.decide.resting import Rest
+from clarion.decide.setaside import SetAside, set_aside
 from clarion.decide.settings import Config
+from clarion.decide.snapshot import Options, Snapshot
 from clarion.model.meta import ObjectKey
 
 
@@ -29,12 +32,14 @@ class ServicePlan(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     Attributes:
         outcome: About its addresses; None where they are taken from the status as they are.
+        written: What its status holds, where that may differ from what was decided.
         addresses: What is announced.
         reasons: Why nothing can be announced by any protocol.
     """
 
     service: ObjectKey
     outcome: Outcome | None = None
+    written: tuple[str, ...] = ()
     addresses: tuple[Address, ...] = ()
     pool: str = ""
     reasons: tuple[Reason, ...] = ()
@@ -77,10 +82,12 @@ class NodePlan(msgspec.Struct, frozen=True):
 
     Attributes:
         refused: Why it announces nothing at all; None if it may.
+        l2_refused: Why it answers for nothing; None if it may.
     """
 
     node: str
     refused: Reason | None = None
+    l2_refused: Reason | None = None
     l2: tuple[L2Announcement, ...] = ()
     peers: dict[str, PeerPlan] = msgspec.field(default_factory=dict)
 
@@ -100,10 +107,19 @@ class PoolPlan(msgspec.Struct, frozen=True):
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything decided: per service, per node and peer, per pool; and what is wrong."""
+    """Everything decided: per service, per node and peer, per pool; and what is wrong.
 
+    Attributes:
+        options: With which settings it was decided.
+        observed: What running programs report of themselves.
+        set_aside: Objects that have an error.
+    """
+
+    options: Options
+    observed: Observed
     config: Config
     problems: tuple[Problem, ...]
+    set_aside: tuple[SetAside, ...]
     services: dict[ObjectKey, ServicePlan]
     nodes: dict[str, NodePlan]
     pools: dict[str, PoolPlan]
@@ -143,6 +159,7 @@ def _told_anew(before: Nodes, now: Nodes, pool: str, names: tuple[str, ...]) -> 
 
 
 def assemble(
+    snapshot: Snapshot,
     nodes: Nodes,
     ledger: Ledger,
     problems: Iterable[Problem],
@@ -150,6 +167,7 @@ def assemble(
     only: str | None = None,
 ) -> Plan:
     """Put the parts together, for all nodes or for one."""
+    found = tuple(sorted(problems, key=lambda problem: problem.order))
     config = nodes.config
     wanted = {n: f for n, f in nodes.facts.items() if only is None or n == only}
     answers = l2_by_node(services.values())
@@ -159,14 +177,18 @@ def assemble(
         name: NodePlan(
             name,
             nodes.refusal(facts),
+            nodes.l2_refusal(facts),
             answers.get(name, ()),
             _peers(config, facts, routes[name], cache),
         )
         for name, facts in wanted.items()
     }
     return Plan(
+        options=snapshot.options,
+        observed=snapshot.observed,
         config=config,
-        problems=tuple(sorted(problems, key=lambda problem: problem.order)),
+        problems=found,
+        set_aside=set_aside(snapshot, found),
         services=dict(sorted(services.items())),
         nodes=plans,
         pools={

@@ -15,12 +15,13 @@ from clarion.decide.allocate import Outcome, Settled, not_ours, place, settle
 from clarion.decide.config import EMPTY, build_config
 from clarion.decide.config_build import age, ref
 from clarion.decide.config_cluster import service_warnings
-from clarion.decide.demand import current_addresses
+from clarion.decide.demand import current_addresses, status_texts
 from clarion.decide.elect import decide_l2
 from clarion.decide.endpoints import EVERYBODY, Serving, service_of, serving
 from clarion.decide.findings import findings
 from clarion.decide.ledger import Ledger, PoolUsage
 from clarion.decide.nodes import NodeFacts, Nodes, node_facts
+from clarion.decide.observed import Observed
 from clarion.decide.plan import L2Announcement, Plan, ServicePlan, assemble, join_l2, judged_anew
 from clarion.decide.problems import Problem
 from clarion.decide.reasons import Reason, reason
@@ -95,6 +96,9 @@ class Planner:
         self._epoch = 0
         self._restore: tuple[Rest, ...] = ()
         self._outdated: set[ObjectKey] = set()
+        self._observed = Observed()
+        # False: what the objects were before, and is in force somewhere, is not known.
+        self._continues = True
         self._usage: dict[str, PoolUsage] = {}
         self._config_dirty = self._facts_stale = self._nodes_dirty = True
         self._outcomes: dict[ObjectKey, Outcome] = {}
@@ -106,6 +110,11 @@ class Planner:
 
     def load(self, snapshot: Snapshot) -> None:
         """Put every object of a snapshot; what is not in it stays."""
+        if snapshot.in_force is not None:
+            self.config = snapshot.in_force
+            self.ledger.set_pools(self.config.pools, lost=bool(self.config.lost_pools))
+        self._continues = snapshot.in_force is not None
+        self._observed = snapshot.observed
         for obj in snapshot.objects():
             self.put(obj)
         self.set_speakers(snapshot.speakers)
@@ -328,19 +337,19 @@ class Planner:
         outcome = self._outcomes.get(key)
         found = outcome.addresses if outcome else self._status_addresses(service)
         if isinstance(found, Reason):
-            return ServicePlan(service=key, outcome=outcome, reasons=(found,))
+            return ServicePlan(service=key, reasons=(found,))
+        written = tuple(status_texts(service)) if outcome else ()
+        bare = ServicePlan(service=key, outcome=outcome, written=written, addresses=found)
         if not found:
-            why = (reason("no-address"),)
-            return ServicePlan(service=key, outcome=outcome, reasons=why)
+            why = (reason("no-address", service=str(key)),)
+            return msgspec.structs.replace(bare, reasons=why)
         pool = self._common_pool(found)
         if pool is None:
             why = (reason("no-common-pool", addresses=listed(found)),)
-            return ServicePlan(service=key, outcome=outcome, addresses=found, reasons=why)
+            return msgspec.structs.replace(bare, reasons=why)
         ready = self._serving(key)
-        return ServicePlan(
-            service=key,
-            outcome=outcome,
-            addresses=found,
+        return msgspec.structs.replace(
+            bare,
             pool=pool.name,
             l2=decide_l2(self._nodes, pool, service, found, ready),
             bgp=decide_bgp(self._nodes, pool, service, found, ready),
@@ -477,6 +486,8 @@ class Planner:
             outdated=tuple(sorted(self._outdated)),
             resting=self.ledger.resting(),
             now=self.ledger.now,
+            observed=self._observed,
+            in_force=self.config if self._continues else None,
         )
 
     def plan(self, node: str | None = None) -> Plan:
@@ -488,7 +499,7 @@ class Planner:
             *service_warnings(snapshot, self.config),
             *findings(self._nodes, self.ledger, self.services, pools),
         )
-        return assemble(self._nodes, self.ledger, problems, self.services, node)
+        return assemble(snapshot, self._nodes, self.ledger, problems, self.services, node)
 
 
 def plan(snapshot: Snapshot, node: str | None = None) -> Plan:

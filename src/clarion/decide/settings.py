@@ -163,6 +163,14 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     peers: dict[str, Peer] = msgspec.field(default_factory=dict)
     bfd_profiles: dict[str, BFDProfileSpec] = msgspec.field(default_factory=dict)
 
+    def redacted(self, blank: str) -> "Config":
+        """The same with this text in the place of every password."""
+        peers = {
+            name: msgspec.structs.replace(peer, password=blank if peer.password else "")
+            for name, peer in self.peers.items()
+        }
+        return msgspec.structs.replace(self, peers=peers)
+
 
 def nodes_of(item: L2Settings | BGPSettings, nodes: Mapping[str, Labels]) -> frozenset[str]:
     """Names of the nodes that an advertisement covers."""

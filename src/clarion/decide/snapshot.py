@@ -11,7 +11,9 @@ from typing import Literal
 
 import msgspec
 
+from clarion.decide.observed import Observed
 from clarion.decide.resting import Rest
+from clarion.decide.settings import Config
 from clarion.model.convert import to_hub
 from clarion.model.core import EndpointSlice, Namespace, Node, Secret, Service
 from clarion.model.meta import KubeObject, ObjectKey
@@ -92,6 +94,9 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
         incumbents: Address (text) -> node that answers for it now.
         outdated: BGPPeers that were given in version v1beta1.
         resting: Addresses that others may not have yet, and how late it is on the same clock.
+        observed: What running programs report of themselves.
+        in_force: The configuration of the program that shows this; its entries go on in the place
+            of objects that became invalid. None: nobody knows, the objects are all there is.
     """
 
     options: Options = Options()
@@ -112,6 +117,8 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     outdated: tuple[ObjectKey, ...] = ()
     resting: tuple[Rest, ...] = ()
     now: float = 0.0
+    observed: Observed = Observed()
+    in_force: Config | None = None
 
     @classmethod
     def from_objects(
@@ -157,7 +164,8 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
             for secret in self.secrets
         )
         peers = tuple(_redacted_peer(peer) for peer in self.peers)
-        return msgspec.structs.replace(self, secrets=secrets, peers=peers)
+        in_force = self.in_force and self.in_force.redacted(BLANKED)
+        return msgspec.structs.replace(self, secrets=secrets, peers=peers, in_force=in_force)
 
 
 def _redacted_peer(peer: BGPPeer) -> BGPPeer:

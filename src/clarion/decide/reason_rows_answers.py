@@ -1,0 +1,153 @@
+"""The reasons of answers and differences, and those that come from what programs report."""
+
+from clarion.decide.reason_rows import no, note, yes
+
+QUESTIONS = (
+    yes(
+        "address-free",
+        "{address} is free in pool {pool}",
+        "No service holds it.",
+    ),
+    note(
+        "address-reserved",
+        "{address} of pool {pool} is reserved: it is given only on request",
+        "The pool's annotation clarion.metallb.io/reserved names the address.",
+    ),
+    yes("peer-runs", "it runs a session with the peer", "The peer's node selectors match."),
+    yes("node-eligible", "it may announce", "Nothing rules the node out."),
+    yes(
+        "node-eligible-bgp",
+        "it may announce by BGP",
+        "The node is not Ready: that rules it out for layer 2 only, as in MetalLB.",
+    ),
+    no(
+        "object-left-out",
+        "{object} has an error ({codes}) and is left out",
+        "No valid version of the object was seen.",
+        "correct it; `clarion validate` shows what is wrong",
+    ),
+    no(
+        "object-in-doubt",
+        "{object} has an error ({codes}): a program that saw a valid version keeps that in force, "
+        "one that was started since does without",
+        "The API holds only the version with the error; what running programs saw before is not "
+        "in it. Their /debug/snapshot tells.",
+        "correct it; `clarion validate` shows what is wrong",
+    ),
+    no(
+        "object-kept",
+        "{object} has an error ({codes}): its last valid version is in force as long as the "
+        "program runs",
+        "The program saw a valid version of the object before.",
+        "correct it before the program is started anew",
+    ),
+    no(
+        "not-found",
+        "no {what} is named {name}{hint}",
+        "What was asked about is not among the objects.",
+        "correct the name",
+    ),
+)
+
+CHANGES = (
+    note("change-new", "{what} {name} is new", "Only the plan after the change has it."),
+    note(
+        "change-gone",
+        "{what} {name} is not there any more",
+        "Only the plan before the change has it.",
+    ),
+    note("change-before", "until now: {text}", "A reason that held before the change."),
+    note(
+        "change-service",
+        "service {service} has {after}, not {before}",
+        "The service was given other addresses.",
+    ),
+    note(
+        "change-advertisement",
+        "advertisement {advertisement} differs in {fields}",
+        "The advertisement was changed.",
+    ),
+    note(
+        "change-cover",
+        "advertisement {advertisement} does not cover service {service} on {node}",
+        "The labels of the service or of the node were changed.",
+    ),
+    note(
+        "change-sources",
+        "it is made by {after}, not by {before}",
+        "Other advertisements make the route.",
+    ),
+    note(
+        "change-peer",
+        "{field} is {after}, not {before}: {effect}",
+        "A field of the BGPPeer was changed.",
+    ),
+)
+
+PROGRAMS = (
+    no(
+        "controller-absent",
+        "no controller runs: the last one gave its lease up",
+        "The controller's Lease has no holder.",
+        "start a controller: nobody gives addresses",
+    ),
+    no(
+        "controller-silent",
+        "no controller has renewed its lease for {seconds} s; the last one was {holder}",
+        "The controller died, hangs, or cannot reach the API.",
+        "look at the controller's log, or start one: nobody gives addresses",
+    ),
+    no(
+        "speaker-silent",
+        "its speaker has not renewed its lease for {seconds} s",
+        "The speaker died, hangs, or cannot reach the API.",
+        "look at the speaker's log there, or start one",
+    ),
+    no(
+        "speakers-silent",
+        "no speaker has renewed its lease {seconds}: nobody announces anything ({count} known)",
+        "All speakers died, hang, or cannot reach the API.",
+        "look at the speakers' logs, or start them",
+    ),
+    yes("session-up", "{peer}: up on {nodes}", "The speakers there report the session so."),
+    no(
+        "session-down",
+        "{peer}: {state} on {nodes}, so nothing of this is heard there",
+        "The speakers there report that the session is not Established.",
+        "look at the speaker's log there and at the router; compare ASNs and password",
+    ),
+    yes(
+        "answer-reported",
+        "{node} reports that it answers",
+        "The node's ServiceL2Status says so.",
+    ),
+    no(
+        "answer-missing",
+        "{node} does not report that it answers",
+        "There is no ServiceL2Status of the node that is to answer.",
+        "look at the speaker's log there",
+    ),
+    no(
+        "answer-elsewhere",
+        "{node} reports that it answers, and is not to",
+        "The node has not seen yet what was decided, or its settings are others.",
+        "look at the speaker's log there; compare the flags of the speakers",
+    ),
+    yes(
+        "route-reported",
+        "reported by {nodes}: {peers} is told",
+        "The nodes' ServiceBGPStatus objects say so.",
+    ),
+    no(
+        "route-missing",
+        "not reported by {nodes}: that anybody is told",
+        "There is no ServiceBGPStatus of nodes that are to announce.",
+        "look at the speaker's log there",
+    ),
+    no(
+        "route-elsewhere",
+        "reported by {nodes}, though it is not to be: {peers} is told",
+        "The nodes have not seen yet what was decided, or their settings are others.",
+        "look at the speaker's log there; compare the flags of the speakers",
+    ),
+)
