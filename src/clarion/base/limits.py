@@ -177,6 +177,27 @@ TAKEOVER_LOOK_SECONDS = 1.0
 
 # A dead connection is noticed before its request is given up as too slow.
 assert KUBE_CONNECT_SECONDS < KUBE_REQUEST_SECONDS
+# Webhooks: one request, how long its body may take, and how long a refusal may be checked against
+# the server before it stands. What was admitted is remembered until it is seen, so long at most.
+WEBHOOK_BODY_BYTES = 8 << 20
+WEBHOOK_BODY_SECONDS = 10.0
+WEBHOOK_CONFIRM_SECONDS = 3.0
+WEBHOOK_MEMORY_SECONDS = 5.0
+WEBHOOK_MEMORY_OBJECTS = 256
+# Warnings of one answer, as the API server shows them: so many characters each.
+WEBHOOK_WARNINGS = 16
+WEBHOOK_WARNING_CHARS = 256
+# The webhook's certificate is renewed so long before its end. An authority is used once the API
+# servers had time to learn of it, and the one before it stays trusted until nobody shows it.
+WEBHOOK_CERTIFICATE_RENEW_DAYS = 90
+WEBHOOK_AUTHORITY_SETTLE_SECONDS = 15.0
+WEBHOOK_AUTHORITY_OVERLAP_SECONDS = 3_600.0
+WEBHOOK_CERTIFICATE_CHECK_SECONDS = 5.0
+WEBHOOK_CERTIFICATE_RETRY_SECONDS = 2.0
+
+# How often it is looked whether the Secret of MetalLB's member list is there.
+MEMBERLIST_SECRET_LOOK_SECONDS = 30.0
+
 assert (
     KUBE_KEEPALIVE_IDLE_SECONDS + KUBE_KEEPALIVE_INTERVAL_SECONDS * KUBE_KEEPALIVE_PROBES
     <= KUBE_DEAD_PEER_SECONDS
@@ -184,6 +205,7 @@ assert (
 assert LEADER_RETRY_SECONDS < LEADER_RENEW_SECONDS < LEADER_LEASE_SECONDS
 
 # Deciding: communities that one advertisement may list, as in MetalLB.
+assert WEBHOOK_AUTHORITY_SETTLE_SECONDS < WEBHOOK_AUTHORITY_OVERLAP_SECONDS
 COMMUNITIES_PER_ADVERTISEMENT_MAX = 63
 
 # Manifests: how deep YAML may be nested, and how many values its aliases may stand for in all, so

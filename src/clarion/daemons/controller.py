@@ -8,8 +8,8 @@ that takes over begins as after a start: with what the services' statuses say.
 """
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 
 from clarion.daemons.conditions import wanted_conditions
@@ -20,6 +20,7 @@ from clarion.daemons.configstate import (
 )
 from clarion.daemons.inputs import feed, feed_all, follow_inputs, unreadable
 from clarion.daemons.leadership import Leadership, join_election
+from clarion.daemons.memberlist import MemberlistSecret
 from clarion.daemons.runtime import (
     ProgramOptions,
     Runtime,
@@ -28,6 +29,7 @@ from clarion.daemons.runtime import (
     surroundings,
 )
 from clarion.daemons.takeover import catch_up
+from clarion.daemons.webhooks import WebhookOptions, Webhooks, listen_address
 from clarion.daemons.writer import Writer
 from clarion.decide.allocate import Outcome
 from clarion.decide.demand import status_texts
@@ -35,7 +37,7 @@ from clarion.decide.planner import Planner
 from clarion.decide.snapshot import Options
 from clarion.edge import metrics
 from clarion.model.annotations import IP_ALLOCATED_FROM_POOL, LABEL_COMPONENT_TYPE
-from clarion.model.core import Service
+from clarion.model.core import Secret, Service
 from clarion.model.kinds import Kind
 from clarion.model.meta import KubeObject, ObjectKey, ObjectMeta
 from clarion.model.metallb import IPAddressPool
@@ -47,6 +49,8 @@ class Controller:
     """Who has which address, kept true."""
 
     def __init__(self, runtime: Runtime, options: Options, *, elect: bool = False) -> None:
+        self.on_change: list[Callable[[], None]] = []
+        """Called when a Secret of the namespace or the leadership changed."""
         self._runtime = runtime
         self._options = options
         self._wake = asyncio.Event()
@@ -129,6 +133,11 @@ class Controller:
 
     def _on_lead(self, _leads: bool) -> None:
         self._wake.set()
+        self._tell_change()
+
+    def _tell_change(self) -> None:
+        for tell in self.on_change:
+            tell()
 
     async def _next_change(self) -> None:
         """Wait for a change of the API, or until an address has rested long enough."""
@@ -148,6 +157,8 @@ class Controller:
             self._seen_services.add(key)
         elif kind.struct is IPAddressPool:
             self._seen_pools.add(key.name)
+        elif kind.struct is Secret:
+            self._tell_change()
         self._wake.set()
 
     def tick(self) -> None:
@@ -283,9 +294,13 @@ class ControllerOptions(ProgramOptions, frozen=True, kw_only=True):
 
     Attributes:
         leader_elect: Take part in an election, so that several controllers may run.
+        memberlist_secret: Name of the Secret to make for MetalLB's speakers; empty: none.
+        webhook: The webhooks.
     """
 
     leader_elect: bool = True
+    memberlist_secret: str = ""
+    webhook: WebhookOptions = WebhookOptions()
 
 
 async def run_controller(options: ControllerOptions) -> None:
@@ -299,5 +314,24 @@ async def run_controller(options: ControllerOptions) -> None:
         decide = Options(lb_class=options.lb_class, namespace=runtime.namespace)
         controller = Controller(runtime, decide, elect=options.leader_elect)
         controller.start()
-        await serve_until_stopped(runtime, options.listen_http, controller.snapshot)
+        if options.memberlist_secret:
+            secret = MemberlistSecret(runtime, controller.leadership, options.memberlist_secret)
+            runtime.tasks.start("memberlist secret", secret.run)
+        async with _webhooks(runtime, controller, decide, options.webhook):
+            await serve_until_stopped(runtime, options.listen_http, controller.snapshot)
         runtime.log.info("controller stops")
+
+
+@asynccontextmanager
+async def _webhooks(
+    runtime: Runtime, controller: Controller, decide: Options, options: WebhookOptions
+) -> AsyncIterator[None]:
+    """Answer reviews, where there is somebody to ask."""
+    listen = listen_address(options, runtime.client.config.origin)
+    if not listen:
+        yield
+        return
+    webhooks = Webhooks(runtime, controller.leadership, decide, options, listen)
+    controller.on_change.append(webhooks.certificates.changed)
+    async with webhooks.serving():
+        yield

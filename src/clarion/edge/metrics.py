@@ -130,7 +130,9 @@ ORPHANS = _gauge(
 )
 LEADER = _gauge("clarion_leader_bool", "1 if this program may write: it leads, or is alone.")
 WEBHOOK_REVIEWS = _counter(
-    "clarion_webhook_reviews_total", "Reviews answered by the webhook server.", "kind", "verdict"
+    "clarion_webhook_reviews_total",
+    "Reviews by their end: allowed, refused, converted, failed.",
+    "verdict",
 )
 WEBHOOK_CERTIFICATE = _gauge(
     "clarion_webhook_certificate_expiry_seconds", "End of the webhook certificate, Unix time."

@@ -10,8 +10,10 @@ from pathlib import Path
 import msgspec
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from clarion.base.errors import InvalidInputError
 
 AUTHORITY_LIFE = timedelta(days=3650)
 SERVER_LIFE = timedelta(days=365)
@@ -51,10 +53,15 @@ def make_authority(name: str, now: datetime) -> KeyPair:
 
 
 def make_server(authority: KeyPair, hosts: Sequence[str], now: datetime) -> KeyPair:
-    """A server certificate for host names and IP addresses, signed by an authority."""
+    """A server certificate for host names and IP addresses, signed by an authority.
+
+    Raises:
+        InvalidInputError: the authority's key is of a kind that is not used.
+    """
     issuer = x509.load_pem_x509_certificate(authority.certificate)
     signer = serialization.load_pem_private_key(authority.key, None)
-    assert isinstance(signer, ec.EllipticCurvePrivateKey), "authorities are made here"
+    if not isinstance(signer, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey):
+        raise InvalidInputError("the authority's key is neither of an elliptic curve nor RSA")
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, hosts[0])])
     names = x509.SubjectAlternativeName([_general_name(host) for host in hosts])
@@ -64,23 +71,44 @@ def make_server(authority: KeyPair, hosts: Sequence[str], now: datetime) -> KeyP
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(signs_certificates=False), critical=True)
         .add_extension(server_use, critical=False)
+        .add_extension(_authority_of(issuer), critical=False)
         .add_extension(names, critical=False)
         .sign(signer, hashes.SHA256())
     )
     return _pair(certificate, key)
 
 
+def born_at(certificate: bytes) -> datetime:
+    """When a certificate (PEM) of ours was made."""
+    return x509.load_pem_x509_certificate(certificate).not_valid_before_utc + _CLOCK_SKEW
+
+
 def server_context(pair: KeyPair) -> ssl.SSLContext:
     """What a server needs to speak TLS with this certificate."""
+    context = bare_context()
+    show(context, pair)
+    return context
+
+
+def bare_context() -> ssl.SSLContext:
+    """A server's side of TLS that has no certificate yet: handshakes fail until `show`."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return context
+
+
+def show(context: ssl.SSLContext, pair: KeyPair) -> None:
+    """Use this certificate in all handshakes from now on; connections that are open go on.
+
+    Raises:
+        ssl.SSLError: certificate and key are no pair.
+    """
     # The standard library reads certificates from files only.
     with tempfile.TemporaryDirectory(prefix="clarion-tls-") as directory:
         path = Path(directory) / "pair.pem"
         path.touch(mode=0o600)
         path.write_bytes(pair.certificate + pair.key)
         context.load_cert_chain(path)
-    return context
 
 
 def _general_name(host: str) -> x509.GeneralName:
@@ -88,6 +116,17 @@ def _general_name(host: str) -> x509.GeneralName:
         return x509.IPAddress(ipaddress.ip_address(host))
     except ValueError:
         return x509.DNSName(host)
+
+
+def _authority_of(issuer: x509.Certificate) -> x509.AuthorityKeyIdentifier:
+    """Which key signs: an authority may have a successor of the same name (RFC 5280 §4.2.1.1)."""
+    try:
+        known = issuer.extensions.get_extension_for_class(x509.SubjectKeyIdentifier)
+    except x509.ExtensionNotFound:
+        key = issuer.public_key()
+        assert isinstance(key, ec.EllipticCurvePublicKey | rsa.RSAPublicKey)
+        return x509.AuthorityKeyIdentifier.from_issuer_public_key(key)
+    return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(known.value)
 
 
 def _builder(

@@ -83,15 +83,25 @@ def convert_peer(peer: JSONObject, api_version: str) -> JSONObject:
     """A BGPPeer in the wanted version, as plain values.
 
     Raises:
-        UndecodableError: one of the versions is not known.
+        UndecodableError: one of the versions is not known, or it is no BGPPeer.
     """
     source: Any = peer.get("apiVersion")
+    if peer.get("kind", "BGPPeer") != "BGPPeer":
+        raise UndecodableError(f"{peer['kind']} is no kind with several versions")
+    for part in (peer.get("metadata"), peer.get("spec"), _annotations(peer)):
+        if not isinstance(part, dict | None):
+            raise UndecodableError("metadata, annotations or spec of a BGPPeer is no object")
     if source == api_version:
         return peer
     conversion = _CONVERSIONS.get((source, api_version))
     if conversion is None:
         raise UndecodableError(f"BGPPeer cannot be converted from {source} to {api_version}")
     return conversion(peer)
+
+
+def _annotations(peer: JSONObject) -> object:
+    meta = peer.get("metadata")
+    return meta.get("annotations") if isinstance(meta, dict) else None
 
 
 def to_hub(obj: KubeObject) -> KubeObject:

@@ -384,3 +384,35 @@ class CustomResourceDefinition(KubeObject, frozen=True, kw_only=True, gc=False):
     kind: str = always("CustomResourceDefinition")
     spec: CustomResourceDefinitionSpec = CustomResourceDefinitionSpec()
     status: CustomResourceDefinitionStatus = CustomResourceDefinitionStatus()
+
+
+class WebhookService(Model, frozen=True, kw_only=True, gc=False):
+    """The Service behind which a webhook is found."""
+
+    namespace: str = ""
+    name: str = ""
+    path: str | None = None
+    port: int | None = None
+
+
+class WebhookClientConfig(Model, frozen=True, kw_only=True, gc=False):
+    """How the API server reaches a webhook; `ca_bundle` is base64 of PEM."""
+
+    url: str | None = None
+    service: WebhookService | None = None
+    ca_bundle: str = ""
+
+
+class ValidatingWebhook(Model, frozen=True, kw_only=True, gc=False):
+    """One webhook; what it is asked about is not read."""
+
+    name: str = ""
+    client_config: WebhookClientConfig = WebhookClientConfig()
+
+
+class ValidatingWebhookConfiguration(KubeObject, frozen=True, kw_only=True, gc=False):
+    """Which webhooks are asked before objects are stored."""
+
+    api_version: str = always("admissionregistration.k8s.io/v1")
+    kind: str = always("ValidatingWebhookConfiguration")
+    webhooks: tuple[ValidatingWebhook, ...] = ()

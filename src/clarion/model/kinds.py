@@ -102,6 +102,12 @@ CUSTOM_RESOURCE_DEFINITION: Final = _core(
     namespaced=False,
     status=True,
 )
+VALIDATING_WEBHOOK_CONFIGURATION: Final = _core(
+    core.ValidatingWebhookConfiguration,
+    "validatingwebhookconfigurations",
+    group="admissionregistration.k8s.io",
+    namespaced=False,
+)
 
 _POOL_COLUMNS = (
     Column("IPAddressPools", "string", ".spec.ipAddressPools"),
@@ -215,10 +221,13 @@ KINDS: Final[tuple[Kind, ...]] = (
     CONFIGURATION_STATE,
 )
 
+CLUSTER_ONLY: Final = (VALIDATING_WEBHOOK_CONFIGURATION,)
+"""Kinds of a cluster that the embedded API has no use for: it asks no webhooks."""
+
 _BY_NAME = {kind.kind: kind for kind in KINDS if kind.stored}
 _BY_API_VERSION = {(kind.api_version, kind.kind): kind for kind in KINDS}
 _BY_PLURAL = {(kind.group, kind.version, kind.plural): kind for kind in KINDS}
-_BY_STRUCT = {kind.struct: kind for kind in KINDS}
+_BY_STRUCT = {kind.struct: kind for kind in (*KINDS, *CLUSTER_ONLY)}
 
 
 def kind_named(name: str) -> Kind:
