@@ -48,9 +48,12 @@ def test_validate_finds_nothing_in_the_examples() -> None:
 
 BAD = {
     "alias-unknown.yaml": "alias-unknown",
+    "annotation-misspelt.yaml": "annotation-unknown",
+    "peer-inside-pool.yaml": "peer-inside-pool",
     "pool-misspelt.yaml": "pool-unknown",
     "pools-overlap.yaml": "pool-overlap",
     "prefix-too-long.yaml": "address-invalid",
+    "selector-invalid.yaml": "selector-invalid",
 }
 
 
@@ -67,6 +70,8 @@ def test_each_mistake_is_one_clear_problem(name: str) -> None:
     assert item["column"] > 0
     assert line.strip()
     assert item["remedy"]
+    others = [item for item in found if item["code"] != BAD[name]]
+    assert {item["code"] for item in others} <= {"pool-not-advertised", "advertisement-without-peer"}
     assert result.return_value == int(item["severity"] == "error")
 
 

@@ -74,6 +74,7 @@ CASES: list[tuple[str, str, str, str, list[Any]]] = [
     ("request-unreadable", "Service default/web", "metadata.annotations[metallb.io/loadBalancerIPs]", "", [P, L2, b.service(ips="192.0.2.1", load_balancer_ip="192.0.2.1")]),
     ("request-unreadable", "Service default/web", "spec.loadBalancerIP", "", [P, L2, b.service(load_balancer_ip="192.0.2.1, 192.0.2.2")]),
     ("service-without-address", "Service default/web", "metadata.annotations[metallb.io/loadBalancerIPs]", "", [P, L2, b.service(ips="198.51.100.1")]),
+    ("service-without-address", "Service default/web", "spec.loadBalancerIP", "", [P, L2, b.service(load_balancer_ip="198.51.100.1")]),
     ("service-without-address", "Service default/web", "", "", [P, L2, b.service(families=(6,))]),
     ("service-without-address", "Service default/web", "", "", [P, L2, b.service(policy="RequireDualStack")]),
     ("service-without-address", "Service default/web", "", "", [b.pool("p", auto=False), L2, b.service()]),

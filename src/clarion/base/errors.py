@@ -30,9 +30,14 @@ QUOTED_CHARS = 60
 """Longest text that a message repeats whole."""
 
 
+def shortened(text: str) -> str:
+    """A text of a user, its end left out where nobody would read it."""
+    return text if len(text) <= QUOTED_CHARS else text[: QUOTED_CHARS - 3] + "..."
+
+
 def quoted(text: str) -> str:
-    """A text of a user in quotes, its end left out where nobody would read it."""
-    return repr(text if len(text) <= QUOTED_CHARS else text[: QUOTED_CHARS - 3] + "...")
+    """The same in quotes."""
+    return repr(shortened(text))
 
 
 class DecodeError(Exception):

@@ -11,7 +11,7 @@ import msgspec
 
 from clarion.decide.config_ads import build_bgp, build_l2
 from clarion.decide.config_annotations import annotation_warnings
-from clarion.decide.config_build import Build
+from clarion.decide.config_build import Build, ref
 from clarion.decide.config_cluster import service_warnings, warn_of_nodes, warn_of_peers
 from clarion.decide.config_peers import build_bfd, build_peers
 from clarion.decide.config_pools import build_aliases, build_pools, with_advertisements
@@ -102,11 +102,12 @@ def _without_ipv6_echo(build: Build, config: Config) -> Config:
         profile = config.bfd_profiles.get(peer.bfd_profile) if peer else None
         if not profile or not profile.echo_mode:
             continue
-        for pool in config.pools.values():
-            told = any(config.bgp[name].goes_to(obj.name) for name in pool.bgp)
-            if told and pool.has_family(6):
+        for item in build.snapshot.pools:
+            pool = config.pools.get(item.name)
+            told = pool and any(config.bgp[name].goes_to(obj.name) for name in pool.bgp)
+            if pool and told and pool.has_family(6):
                 facts = {"profile": obj.spec.bfd_profile, "pool": pool.name}
-                build.report("echo-with-ipv6", obj, "spec.bfdProfile", **facts)
+                build.report("echo-with-ipv6", obj, "spec.bfdProfile", [ref(item)], **facts)
                 peers.pop(obj.name, None)
     return msgspec.structs.replace(config, peers=peers)
 

@@ -78,7 +78,8 @@ def _without_address(snapshot: Snapshot, service: Service, item: ServicePlan) ->
     elsewhere = bool(snapshot.pools) or snapshot.options.assume_cluster
     if why.code in TOLD or (why.code == "no-pools" and elsewhere):
         return
-    asked = next(filter(None, (request_path(service, key) for key in REQUESTS)), "")
+    field = "spec.loadBalancerIP" if service.spec.load_balancer_ip else ""
+    asked = next(filter(None, (request_path(service, key) for key in REQUESTS)), field)
     facts: dict[str, Fact] = {"why": why.text, "remedy": why.remedy}
     yield Problem(code="service-without-address", object=ref(service), path=asked, facts=facts)
 
@@ -138,7 +139,7 @@ def _waits(
         usage = ledger.usage(name)
         capacity, assigned = usage.capacity[version], usage.assigned[version]
         facts: dict[str, Fact] = {
-            "count": len(keys),
+            "who": "1 service waits" if len(keys) == 1 else f"{len(keys)} services wait",
             "services": listed(keys, NAMED),
             "family": version,
             "assigned": assigned,

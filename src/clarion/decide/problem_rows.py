@@ -136,7 +136,7 @@ _POOLS = (
     ),
     _warning(
         "services-wait",
-        "{count} services wait for an IPv{family} address, {assigned} of {capacity} are in use "
+        "{who} for an IPv{family} address, {assigned} of {capacity} are in use "
         "({share} %), {reserved} reserved, {resting} resting: {services}",
         "extend the pool, delete services that are not needed, or reserve fewer addresses",
     ),

@@ -24,6 +24,9 @@ PASSIVE: Final = "clarion.metallb.io/passive"
 RESERVED: Final = "clarion.metallb.io/reserved"
 HOLD_DOWN: Final = "clarion.metallb.io/hold-down"
 
+# On an IPAddressPool with a hold-down, written by the controller: what rests, and since when.
+RESTING: Final = "clarion.metallb.io/resting"
+
 # Where what an older version cannot hold is kept while an object is seen in that version.
 CONVERSION_DATA: Final = "clarion.metallb.io/conversion-data"
 
@@ -52,6 +55,7 @@ READ_OF: Final[dict[str, tuple[str, ...]]] = {
     CONVERSION_DATA: ("BGPPeer",),
     RESERVED: ("IPAddressPool",),
     HOLD_DOWN: ("IPAddressPool",),
+    RESTING: ("IPAddressPool",),
 }
 """Annotation -> kinds of the objects of which it is read."""
 

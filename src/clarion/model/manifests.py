@@ -213,6 +213,7 @@ class _One:
         self.foreign = False
         self.object: Any = node.plain()
         self._told = told
+        self._silenced = False
         self._label = ""
 
     def report(
@@ -221,6 +222,7 @@ class _One:
         """Note a problem unless the text at its place was already found wrong."""
         line, column = self.source.position(path, key=key)
         if (line, column) in self._told:
+            self._silenced = True
             return
         self.problems.append(
             ManifestProblem(
@@ -255,7 +257,7 @@ class _One:
         try:
             return from_builtins(apply_defaults(schema, self.object), kind.struct)
         except UndecodableError as error:
-            if not self.broken:
+            if not (self.broken or self._silenced):
                 self.report("WrongType", "", error.message)
             return None
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, NoReturn
 
 import yaml
 
+from clarion.base.errors import quoted, shortened
 from clarion.base.limits import YAML_ALIAS_NODES, YAML_DEPTH
 
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -161,7 +162,7 @@ class _Builder:
             lines = text.split("\n")
             while line > 0 and not any(map(str.strip, lines[line:])):
                 line -= 1  # the end of the text says nothing: name the last line with content
-                column = max(len(lines[line]) - 1, 0)
+                column = max(len(lines[line].rstrip()) - 1, 0)
             words = ", ".join(filter(None, (error.problem, error.context)))
             remedy = "indent with spaces, not with tabs" if "\t" in lines[line] else ""
             self._fail(line, column, f"is not valid YAML: {words}", remedy)
@@ -257,7 +258,8 @@ class _Builder:
         name = str(key.value).lower() if isinstance(key.value, bool) else str(key.value)
         known = parent.value.get(name)
         if known is not None:
-            message = f"the key {name} stands here a second time, first in line {known.line}"
+            first = f"first in line {known.line}"
+            message = f"the key {shortened(name)} stands here a second time, {first}"
             self._fault("DuplicateKey", key, message, "remove one of the two")
             return
         parent.value[name] = Entry(key.line, key.column, node)
@@ -269,12 +271,13 @@ class _Builder:
             try:
                 node.value = resolve(text)
             except OverflowError:
-                self._fault("NotANumber", node, f"{text} has no form in JSON")
+                self._fault("NotANumber", node, f"{shortened(text)} has no form in JSON")
             other = other_reading(text)
             if other is not None:
-                message = f"{text} is {_shown(node.value)} in YAML 1.2, but kubectl reads {other}"
+                short, other = shortened(text), shortened(other)
+                message = f"{short} is {_shown(node.value)} in YAML 1.2, but kubectl reads {other}"
                 if isinstance(node.value, str):
-                    remedy = f'write "{text}" for the string, or {other}'
+                    remedy = f'write "{short}" for the string, or {other}'
                 else:
                     remedy = f"write {node.value} or {other}, whichever is meant"
                 self._fault("AmbiguousScalar", node, message, remedy)
@@ -293,7 +296,7 @@ class _Builder:
         except OverflowError:
             node.value = text
         if not isinstance(node.value, wanted):
-            self._fault("UnsupportedTag", node, f"{text!r} is no {tag.removeprefix(_TAG)}")
+            self._fault("UnsupportedTag", node, f"{quoted(text)} is no {tag.removeprefix(_TAG)}")
 
 
 def _as_yaml(text: str) -> str:
@@ -350,7 +353,7 @@ def other_reading(text: str) -> str | None:
 
 
 def _shown(value: Any) -> str:
-    return f'the string "{value}"' if isinstance(value, str) else f"the number {value}"
+    return f'the string "{shortened(value)}"' if isinstance(value, str) else f"the number {value}"
 
 
 class _Dumper(yaml.SafeDumper):
