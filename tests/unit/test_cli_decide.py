@@ -71,7 +71,10 @@ def test_each_mistake_is_one_clear_problem(name: str) -> None:
     assert line.strip()
     assert item["remedy"]
     others = [item for item in found if item["code"] != BAD[name]]
-    assert {item["code"] for item in others} <= {"pool-not-advertised", "advertisement-without-peer"}
+    assert {item["code"] for item in others} <= {
+        "pool-not-advertised",
+        "advertisement-without-peer",
+    }
     assert result.return_value == int(item["severity"] == "error")
 
 
