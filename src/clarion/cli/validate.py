@@ -144,6 +144,9 @@ def _position(loaded: Loaded, obj: ObjectRef, path: str = "") -> tuple[str, int,
 def command(wanted: Wanted, output: str, strict: bool) -> int:
     """Check manifests, or a live configuration: every problem at once.
 
+    Services among the objects are decided too: one that gets no address, or that nobody announces,
+    is a warning.
+
     Exits with 1 if there is an error; warnings alone exit with 0.
     """
     loaded = load(wanted)

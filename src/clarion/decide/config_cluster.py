@@ -138,18 +138,19 @@ def warn_of_peers(build: Build, config: Config) -> None:
 def _warn_of_peers_elsewhere(build: Build, config: Config, obj: BGPAdvertisement) -> None:
     """Peers that are named, or all of them, have their sessions on other nodes."""
     covered = nodes_of(config.bgp[obj.name], build.node_labels)
-    reached = {
-        name: any(peer.runs_on(build.node_labels[node]) for node in covered)
-        for name, peer in config.peers.items()
-    }
-    if not covered or not reached:
+    labels = [build.node_labels[name] for name in covered]
+
+    def elsewhere(name: str) -> bool:
+        return not any(map(config.peers[name].runs_on, labels))
+
+    if not labels or not config.peers:
         return
     for index, name in enumerate(obj.spec.peers):
-        if not reached.get(name, True):
+        if name in config.peers and elsewhere(name):
             related = [ref(peer) for peer in build.snapshot.peers if peer.name == name]
             where, facts = f"spec.peers[{index}]", {"peer": f"peer {name}"}
             build.report("advertisement-peer-elsewhere", obj, where, related, **facts)
-    if not obj.spec.peers and not any(reached.values()):
+    if not obj.spec.peers and all(map(elsewhere, config.peers)):
         build.report("advertisement-peer-elsewhere", obj, "spec", peer="any peer")
 
 

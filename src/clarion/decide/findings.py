@@ -97,7 +97,7 @@ def _not_announced(plan: Plan, item: ServicePlan) -> Iterator[Problem]:
     if not causes and {why.code for why in refused.values()} <= SILENT:
         return
     by_node = [f"{node}: {why.text}" for node, why in sorted(refused.items())]
-    main = causes[0] if causes else next(iter(refused.values()))
+    main = next(why for why in (*causes, *refused.values()) if why.code not in SILENT)
     facts: dict[str, Fact] = {
         "addresses": listed(item.addresses),
         "why": listed([*dict.fromkeys(why.text for why in causes), *by_node]),
