@@ -64,3 +64,13 @@ def test_typed() -> None:
     assert isinstance(peer, BGPPeer)
     assert (peer.spec.my_asn, peer.spec.peer_port, peer.spec.ebgp_multi_hop) == (1, 179, True)
     assert to_hub(peer) is peer
+
+
+@pytest.mark.parametrize(
+    "part",
+    [{"metadata": 5}, {"metadata": {"annotations": []}}, {"spec": [1]}, {"kind": "IPAddressPool"}],
+)
+def test_what_is_no_peer_is_not_converted(part: dict[str, Any]) -> None:
+    for source, wanted in ((OLD, NEW), (NEW, OLD)):
+        with pytest.raises(UndecodableError):
+            convert_peer(source | part, wanted["apiVersion"])

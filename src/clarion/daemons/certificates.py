@@ -204,7 +204,9 @@ class Certificates:
 
     def _is_published(self, chain: Chain | None) -> bool:
         """Whether all that tell API servers whom to trust name every authority of a chain."""
-        return chain is not None and not any(self._patches(chain.bundle))
+        if chain is None or not self._published.synced:
+            return False
+        return not any(self._patches(chain.bundle))
 
     async def _publish(self) -> None:
         secret = self._secrets.get(self._key)
