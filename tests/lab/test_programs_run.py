@@ -5,6 +5,7 @@ import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -172,3 +173,72 @@ def children(solo: Solo, program: str) -> list[int]:
         if "clarion.cli.main" in words and program in words:
             found.append(pid)
     return found
+
+
+BROKEN = """apiVersion: metallb.io/v1beta1
+kind: IPAddressPool
+metadata: {name: broken
+spec: {addresses: [192.0.2.1/32]}
+"""
+MISSPELT = """apiVersion: metallb.io/v1beta1
+kind: IPAddresPool
+metadata: {name: misspelt, namespace: metallb-system}
+"""
+
+
+def test_manifests_that_cannot_be_used_are_told_of_and_the_others_take_effect(solo: Solo) -> None:
+    folder = solo.folder / "manifests"
+    (folder / "broken.yaml").write_text(BROKEN)
+    (folder / "misspelt.yaml").write_text(MISSPELT)
+    overlap = metallb("IPAddressPool", "twin", addresses=["192.0.2.240/29"])
+    (folder / "twin.yaml").write_text(json.dumps(overlap))
+    running = solo.start()
+
+    def state() -> dict[str, Any]:
+        words = ("get", "-n", "metallb-system", "configurationstates", "run", "-o", "json")
+        told = solo.kubectl(*words, check=False)
+        return json.loads(told).get("status", {}) if told else {}
+
+    found = wait_until(state, 30, "the state of the manifests")
+    assert found["result"] == "Invalid"
+    for place in (
+        "broken.yaml:4:5:",
+        "misspelt.yaml:2:7:",
+        "twin.yaml:1:1: IPAddressPool twin: refused: ",
+    ):
+        assert place in found["errorSummary"]
+    assert "did you mean IPAddressPool?" in found["errorSummary"]
+    shown = solo.host.run(
+        clarion("status", "--kubeconfig", str(solo.data / "kubeconfig")), check=False
+    ).stdout
+    assert "misspelt.yaml:2:7:" in shown
+    said = running.tail(80)
+    assert "misspelt.yaml:2:7: error [UnknownKind]" in said
+    assert "→ did you mean IPAddressPool?" in said
+
+    solo.kubectl("apply", "-f", "-", stdin=single("first"))
+    solo.announced({solo.address("first")})
+    assert running.stop(20) == 0, running.tail(40)
+
+    for name in ("broken", "misspelt", "twin"):
+        (folder / f"{name}.yaml").unlink()
+    running = solo.start()
+    wait_until(lambda: state().get("result") == "Valid", 30, "all manifests are applied")
+    assert running.stop(20) == 0, running.tail(40)
+
+
+def test_ups_and_downs_of_a_session_are_told_on_the_peer(solo: Solo) -> None:
+    running = solo.start()
+
+    def shown() -> str:
+        return solo.kubectl("describe", "-n", "metallb-system", "bgppeer", "frr", check=False)
+
+    def told(words: str) -> None:
+        """`kubectl describe` shows an event with these words."""
+        wait_until(lambda: words in shown(), 30, words, seen=shown)
+
+    told('the session of node "solo" is established')
+    asn, router_id = solo.router.config.asn, solo.router.config.router_id
+    solo.router.configure(RouterConfig(asn=asn, router_id=router_id))
+    told('node "solo" lost its session: the peer sent Cease/')
+    assert running.stop(20) == 0, running.tail(40)

@@ -7,7 +7,8 @@ import sys
 import click
 import pytest
 
-from clarion.cli.main import COMMANDS, EXIT_FAILED, EXIT_USAGE
+from clarion.base.errors import EXIT_FAILED, EXIT_USAGE
+from clarion.cli.main import COMMANDS
 
 HEAVY = ("aiohttp", "pyroute2", "rich", "cryptography", "prometheus_client", "jsonschema_rs")
 GOOD_POOL = """

@@ -1,13 +1,11 @@
 """The small parts of the programs: notices, translation, the Node, configuration states, start."""
 
 import asyncio
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from clarion.base.addr import parse_address, parse_prefix
-from clarion.daemons.configstate import ConfigState, problem_line
 from clarion.daemons.noderegistry import OwnNode, register_node
 from clarion.daemons.notices import Notices
 from clarion.daemons.runtime import default_namespace
@@ -16,7 +14,6 @@ from clarion.decide.advertise import AdvertisedRoute, BGPDecision
 from clarion.decide.config import EMPTY, build_config
 from clarion.decide.elect import L2Decision
 from clarion.decide.plan import ServicePlan
-from clarion.decide.planner import plan
 from clarion.decide.reasons import reason
 from clarion.decide.settings import Peer
 from clarion.decide.snapshot import Snapshot
@@ -26,13 +23,12 @@ from clarion.edge.kubeconfig import Identity, KubeConfig, StaticCredentials
 from clarion.edge.logs import Log
 from clarion.model.core import Namespace, Node, Service
 from clarion.model.meta import ObjectKey, ObjectMeta
-from clarion.model.metallb import ConfigurationState
 from clarion.proto.bgp.iana import IPV4_UNICAST, IPV6_UNICAST
 from clarion.testing import builders
 from clarion.testing.memoryapi import MemoryClient
 from clarion.testing.scripted import ScriptedServer, cut, refuse, reply
 
-from .daemons_kit import SYSTEM, NoWaiting, StillClock, Writing, run, until
+from .daemons_kit import NoWaiting, StillClock, Writing, run, until
 
 WEB = ObjectKey("default", "web")
 
@@ -224,48 +220,6 @@ def test_a_node_that_somebody_deletes_is_registered_again() -> None:
                 own.look()
                 client.drop(Node, key)
                 del nodes[key]
-
-    run(play)
-
-
-# --- configuration states ---
-
-
-def states(summary: ConfigurationState) -> Iterator[tuple[str, str, str]]:
-    for condition in summary.status.conditions:
-        yield condition.type, condition.status, condition.last_transition_time or ""
-
-
-def test_a_configuration_state_follows_the_problems() -> None:
-    async def play() -> None:
-        client, clock = MemoryClient(), StillClock()
-        key = ObjectKey(SYSTEM, "controller")
-        async with Writing() as writer:
-            meta = ObjectMeta(name=key.name, namespace=key.namespace, labels={"a": "b"})
-            state = ConfigState(client, writer, clock, "poolReconcilerValid", meta)
-            bad = Snapshot(pools=(builders.pool("one", "192.0.2.0/33"),))
-            worse = Snapshot(pools=(*bad.pools, builders.pool("two", "nonsense")))
-            for snapshot, result in ((Snapshot(), "Valid"), (bad, "Invalid"), (worse, "Invalid")):
-                problems = plan(snapshot).problems
-                state.report(problems)
-                state.report(problems)
-                await until(lambda: writer.idle)
-                clock.at += 60
-                found = client.read(ConfigurationState, key)
-                assert found.status.result == result
-                lines = [problem_line(p) for p in problems if p.severity == "error"]
-                assert found.status.error_summary == "\n".join(lines)
-                assert found.metadata.labels == {"a": "b"}
-            ((kind, status, since),) = states(found)
-            assert (kind, status) == ("poolReconcilerValid", "False")
-            assert since.startswith("2026-01-01T00:17:40"), "a new text is no transition"
-            writes = len(client.calls)
-            state.report(tuple(problems))
-            await until(lambda: writer.idle)
-            assert len(client.calls) == writes
-            state.report(())
-            await until(lambda: writer.idle)
-            assert client.read(ConfigurationState, key).status.error_summary == ""
 
     run(play)
 

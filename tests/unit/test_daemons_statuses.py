@@ -2,12 +2,14 @@
 
 from collections.abc import Awaitable, Callable, Mapping
 
+import msgspec
 import pytest
 
 from clarion.base.addr import parse_address
 from clarion.daemons.statuses import (
     Statuses,
     service_of,
+    slimmed,
     status_name,
 )
 from clarion.daemons.writer import Writer
@@ -21,6 +23,7 @@ from clarion.model.annotations import (
 from clarion.model.core import Node
 from clarion.model.meta import KubeObject, ObjectKey, ObjectMeta
 from clarion.model.metallb import (
+    InterfaceInfo,
     ServiceBGPStatus,
     ServiceBGPStatusStatus,
     ServiceL2Status,
@@ -242,3 +245,27 @@ def test_leftovers_are_services_that_this_node_told_of_before() -> None:
         assert scene.statuses.leftovers() == {WEB}
 
     play(scene)
+
+
+def test_what_is_kept_of_a_status_decides_like_the_whole() -> None:
+    whole = msgspec.structs.replace(
+        l2_status("l2-x7k2p", "me"),
+        status=ServiceL2StatusStatus(
+            node="me",
+            service_name="web",
+            service_namespace="shop",
+            interfaces=(InterfaceInfo(name="eth0"),),
+        ),
+    )
+    bgp = ServiceBGPStatus(
+        metadata=whole.metadata,
+        status=ServiceBGPStatusStatus(
+            node="me", service_name="web", service_namespace="shop", peers=("bird", "frr")
+        ),
+    )
+    for item, kept in ((whole, slimmed(whole)), (bgp, slimmed(bgp))):
+        assert (kept.key, kept.status) == (item.key, item.status)
+        assert service_of(kept) == WEB
+        assert kept.metadata.labels == item.metadata.labels
+    bare = slimmed(ServiceL2Status(metadata=ObjectMeta(name="l2-x", namespace=SYSTEM)))
+    assert service_of(bare) == ObjectKey("", "")

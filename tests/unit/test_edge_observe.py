@@ -16,6 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from clarion.base.addr import parse_address
 from clarion.base.errors import ClarionError, InvalidInputError
 from clarion.edge import httpd, logs, metrics
+from clarion.edge.listen import parse_listen
 from clarion.edge.reflector import ReflectorHealth
 from clarion.model.core import Secret, Service
 from clarion.model.meta import ObjectKey, ObjectMeta
@@ -177,13 +178,13 @@ def test_secrets_are_blanked_wherever_they_stand_and_names_of_secrets_stay() -> 
     ],
 )
 def test_listen_addresses(text: str, parts: tuple[str, int]) -> None:
-    assert httpd.parse_listen(text) == parts
+    assert parse_listen(text) == parts
 
 
 @pytest.mark.parametrize("text", ["", "80", "x:", "x:y", "x:70000", "x:-1"])
 def test_listen_addresses_that_are_none(text: str) -> None:
     with pytest.raises(InvalidInputError):
-        httpd.parse_listen(text)
+        parse_listen(text)
 
 
 # --- logs ---------------------------------------------------------------------------------------

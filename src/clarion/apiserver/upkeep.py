@@ -13,17 +13,16 @@ from clarion.apiserver.status import ApiError, Json
 from clarion.apiserver.store import Key, Store
 from clarion.base import limits
 from clarion.base.ports import Clock
+from clarion.model.meta import CONFIGURATION_NAMESPACES
 
 _log = logging.getLogger(__name__)
-
-FIRST_NAMESPACES = ("metallb-system", "clarion-system")
-"""Made once, with an empty store; they may be deleted."""
 
 
 async def make_first_objects(store: Store, registry: Registry, rules: KindRules) -> None:
     """Namespaces that every cluster has, and the definitions of the built-in kinds."""
     fresh = store.revision == 0
-    names = PROTECTED_NAMESPACES + (FIRST_NAMESPACES if fresh else ())
+    # Those of the configuration may be deleted.
+    names = PROTECTED_NAMESPACES + (CONFIGURATION_NAMESPACES if fresh else ())
     for name in names:
         await _ensure(store, registry, core("namespaces"), {"metadata": {"name": name}})
     for definition in rules.definitions():

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from clarion.cli.options import LOG_LEVELS, Duration
+from clarion.cli.options import LOG_LEVELS, Duration, Listen
 
 
 @click.command()
@@ -17,6 +17,7 @@ from clarion.cli.options import LOG_LEVELS, Duration
 )
 @click.option(
     "--listen",
+    type=Listen(),
     default="127.0.0.1:6480",
     show_default=True,
     metavar="HOST:PORT",

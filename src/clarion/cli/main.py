@@ -6,7 +6,7 @@ import sys
 import click
 
 from clarion import __version__
-from clarion.base.errors import ClarionError
+from clarion.base.errors import EXIT_FAILED, EXIT_USAGE, ClarionError
 
 COMMANDS = {
     "run": "Embedded API, controller and speaker on this machine.",
@@ -21,8 +21,6 @@ COMMANDS = {
     "lab": "Nodes, real routers and clients in network namespaces.",
 }
 """Every command with its one line of help; the code of `x` is `clarion.cli.x`."""
-
-EXIT_FAILED, EXIT_USAGE = 1, 64
 
 
 class LazyGroup(click.Group):

@@ -7,8 +7,10 @@ import click
 
 from clarion.base.duration import parse_duration
 from clarion.base.errors import InvalidInputError
+from clarion.edge.listen import parse_listen
 
 F = TypeVar("F", bound=Callable[..., Any])
+SPEAKER_HTTP, CONTROLLER_HTTP = "127.0.0.1:7472", "127.0.0.1:7473"
 LOG_LEVELS = ("all", "debug", "info", "warn", "error", "none")
 
 
@@ -46,6 +48,22 @@ class KeyValue(click.ParamType[tuple[str, str]]):
         return key, text
 
 
+class Listen(click.ParamType[str]):
+    """`HOST:PORT`; the value stays text. Empty where a program may do without."""
+
+    name = "host:port"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The same text."""
+        text = str(value)
+        try:
+            if text:
+                parse_listen(text)
+        except InvalidInputError as error:
+            self.fail(error.message, param, ctx)
+        return text
+
+
 def program_options(default_listen: str) -> Callable[[F], F]:
     """The flags of the controller and the speaker."""
     flags = (
@@ -54,6 +72,7 @@ def program_options(default_listen: str) -> Callable[[F], F]:
         click.option("--lb-class", default="", help="Handle this loadBalancerClass only."),
         click.option(
             "--listen-http",
+            type=Listen(),
             default=default_listen,
             show_default=True,
             metavar="HOST:PORT",

@@ -3,10 +3,24 @@
 import asyncio
 import socket
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from clarion.cli.options import LOG_LEVELS
+from clarion.cli.options import CONTROLLER_HTTP, LOG_LEVELS, SPEAKER_HTTP, Listen
+from clarion.model.meta import METALLB_NAMESPACE
+
+if TYPE_CHECKING:
+    from clarion.model.manifests import ManifestProblem
+
+
+def _checked(
+    context: click.Context, parameter: click.Parameter, flags: tuple[str, ...]
+) -> tuple[str, ...]:
+    """The flags, unless one hides from this program on which address the speaker listens."""
+    if any(flag.startswith("--listen-http") for flag in flags):
+        raise click.BadParameter("give --speaker-http instead", context, parameter)
+    return flags
 
 
 @click.command()
@@ -23,21 +37,41 @@ from clarion.cli.options import LOG_LEVELS
     help="File or folder applied at the start; may be repeated.",
 )
 @click.option("--node-name", default=socket.gethostname, help="Default: the host's name.")
-@click.option("--listen", default="127.0.0.1:6480", show_default=True, metavar="HOST:PORT")
-@click.option("--namespace", default="metallb-system", show_default=True)
+@click.option(
+    "--listen",
+    type=Listen(),
+    default="127.0.0.1:6480",
+    show_default=True,
+    metavar="HOST:PORT",
+    help="The embedded API.",
+)
+@click.option(
+    "--speaker-http",
+    type=Listen(),
+    default=SPEAKER_HTTP,
+    show_default=True,
+    metavar="HOST:PORT",
+    help="The speaker's health, metrics and debug; empty for none.",
+)
+@click.option(
+    "--controller-http",
+    type=Listen(),
+    default=CONTROLLER_HTTP,
+    show_default=True,
+    metavar="HOST:PORT",
+    help="The controller's; empty for none.",
+)
+@click.option("--namespace", default=METALLB_NAMESPACE, show_default=True)
 @click.option("--lb-class", default="", help="Handle this loadBalancerClass only.")
-@click.option("--speaker-flag", "speaker_flags", multiple=True, help="Passed on to the speaker.")
+@click.option(
+    "--speaker-flag",
+    "speaker_flags",
+    multiple=True,
+    callback=_checked,
+    help="Passed on to the speaker.",
+)
 @click.option("--log-level", type=click.Choice(LOG_LEVELS), default="info")
-def command(
-    data_dir: Path,
-    manifests: tuple[str, ...],
-    node_name: str,
-    listen: str,
-    namespace: str,
-    lb_class: str,
-    speaker_flags: tuple[str, ...],
-    log_level: str,
-) -> None:
+def command(manifests: tuple[str, ...], log_level: str, **flags: Any) -> None:
     """Announce from this machine without a cluster: embedded API, controller and speaker.
 
     kubectl --kubeconfig DATA_DIR/kubeconfig works against it.
@@ -48,17 +82,25 @@ def command(
     from clarion.model.codec import load_manifests
     from clarion.model.manifests import documents
 
-    texts = tuple(read_texts(manifests))
-    for problem in load_manifests(texts).problems:
-        click.echo(str(problem), err=True)
+    problems: list[ManifestProblem] = []
+    texts = tuple(read_texts(manifests, problems.append))
+    problems += load_manifests(texts).problems
+    for problem in problems:
+        _print(problem)
     options = StandaloneOptions(
-        data_dir=data_dir,
-        manifests=tuple(found.object for name, text in texts for found in documents(name, text)),
-        node_name=node_name,
-        listen=listen,
-        namespace=namespace,
-        lb_class=lb_class,
-        speaker_flags=speaker_flags,
+        manifests=tuple(found for name, text in texts for found in documents(name, text)),
+        problems=tuple(problems),
         log_level=parse_level(log_level),
+        **flags,
     )
     asyncio.run(run_standalone(options))
+
+
+def _print(problem: "ManifestProblem") -> None:
+    """A problem as `clarion validate` shows it; the objects without one are applied."""
+    what = ": ".join(filter(None, (problem.object, problem.path)))
+    place = f"{problem.file}:{problem.line}:{problem.column}"
+    click.echo(f"{place}: {problem.severity} [{problem.code}]", err=True)
+    click.echo(f"    {what}: {problem.message}" if what else f"    {problem.message}", err=True)
+    if problem.remedy:
+        click.echo(f"    → {problem.remedy}", err=True)

@@ -6,7 +6,8 @@ from typing import Any
 
 import click
 
-from clarion.cli.options import KeyValue, program_options
+from clarion.base.errors import InvalidInputError
+from clarion.cli.options import SPEAKER_HTTP, KeyValue, program_options
 
 # As MetalLB ships them: interfaces of container networks and virtual machines.
 EXCLUDED_INTERFACES = (
@@ -25,6 +26,19 @@ EXCLUDED_INTERFACES = (
     "^nodelocaldns.*",
     "^lxc.*",
 )
+
+
+def _checked(
+    context: click.Context, parameter: click.Parameter, patterns: tuple[str, ...]
+) -> tuple[str, ...]:
+    """The patterns, if each is a regular expression: a mistyped one must not let a bridge speak."""
+    from clarion.proto.l2.interfaces import Exclusions
+
+    try:
+        Exclusions(patterns)
+    except InvalidInputError as error:
+        raise click.BadParameter(error.message, context, parameter) from None
+    return patterns
 
 
 @click.command()
@@ -57,10 +71,11 @@ EXCLUDED_INTERFACES = (
     "exclude_interfaces",
     multiple=True,
     default=EXCLUDED_INTERFACES,
+    callback=_checked,
     metavar="REGEX",
     help="Never used for layer 2; default: those of containers and virtual machines.",
 )
-@program_options("127.0.0.1:7472")
+@program_options(SPEAKER_HTTP)
 def command(log_level: str, backend: str, **flags: Any) -> None:
     """Announce this node's share of the addresses by ARP, NDP and BGP."""
     from clarion.daemons.speaker import SpeakerOptions, run_speaker

@@ -23,7 +23,7 @@ from clarion.base.errors import ClarionError
 from clarion.base.ports import Clock, Entropy
 from clarion.edge import tls
 from clarion.edge.clock import SystemClock, SystemEntropy
-from clarion.edge.httpd import parse_listen
+from clarion.edge.listen import cannot_listen, parse_listen
 from clarion.edge.logs import Log, LogLevel, setup_logging
 from clarion.edge.tasks import StopSignals
 from clarion.model.codec import dump_yaml
@@ -72,7 +72,7 @@ async def run_apiserver(options: ApiServerOptions) -> None:
     """
     setup_logging(options.log_level)
     clock, entropy = SystemClock(), SystemEntropy()
-    host, port = parse_listen(options.listen)
+    host, _ = parse_listen(options.listen)
     _make_directory(options.data_dir)
     open_to_all = _is_loopback(host) and not options.secure
     secured = _Credentials() if open_to_all else _credentials(options, host, clock, entropy)
@@ -93,7 +93,7 @@ async def run_apiserver(options: ApiServerOptions) -> None:
     with StopSignals() as stop:
         await runner.setup()
         try:
-            bound = await _listen(runner, host, port, secured.context)
+            bound = await _listen(runner, options.listen, secured.context)
             url = _url(host, bound, secure=secured.context is not None)
             if options.write_kubeconfig:
                 text = dump_yaml([kubeconfig(url, secured.token, secured.authority)])
@@ -113,18 +113,14 @@ def _make_directory(path: Path) -> None:
         ) from None
 
 
-async def _listen(
-    runner: web.AppRunner, host: str, port: int, context: ssl.SSLContext | None
-) -> int:
+async def _listen(runner: web.AppRunner, listen: str, context: ssl.SSLContext | None) -> int:
     """Listen, and tell on which port."""
+    host, port = parse_listen(listen)
     site = web.TCPSite(runner, host or None, port, ssl_context=context)
     try:
         await site.start()
     except OSError as error:
-        raise ClarionError(
-            f"cannot listen on {host}:{port}: {error.strerror}",
-            "stop the other program, or give another --listen",
-        ) from None
+        raise cannot_listen(listen, error, "--listen") from None
     addresses = runner.addresses
     assert addresses, "the site has started"
     return int(addresses[0][1])

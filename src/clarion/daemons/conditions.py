@@ -1,13 +1,11 @@
 """The condition on a Service that says whether it has an address, and why not, for kubectl."""
 
+from clarion.base.limits import SERVICE_CONDITION_MESSAGE_CHARS
 from clarion.decide.allocate import Outcome
 from clarion.model.core import Service
 from clarion.model.meta import Condition
 
 ADDRESS_ASSIGNED = "clarion.metallb.io/AddressAssigned"
-MESSAGE_LENGTH = 1024
-"""A message is cut here: it is for people; `clarion explain` gives the whole."""
-
 Told = tuple[str, str, str]
 """Status, reason and message."""
 
@@ -17,19 +15,24 @@ def camel(code: str) -> str:
     return "".join(part.capitalize() for part in code.split("-"))
 
 
+def _cut(text: str) -> str:
+    """What fits; `clarion explain` gives the whole."""
+    return text[:SERVICE_CONDITION_MESSAGE_CHARS]
+
+
 def told_by(outcome: Outcome) -> Told | None:
     """What the condition shall say; None if a service has nothing to do with addresses."""
     # The last reason is the one that stands for all.
     last = outcome.reasons[-1]
     if outcome.action in ("keep", "assign"):
         if outcome.waiting:
-            return "True", camel(last.code), last.text[:MESSAGE_LENGTH]
+            return "True", camel(last.code), _cut(last.text)
         text = ", ".join(map(str, outcome.addresses))
         return "True", "AddressAssigned", f"{text} of pool {outcome.pool}"
     if outcome.action == "ignore" or last.code == "not-load-balancer":
         return None
     advice = f"; {last.remedy}" if last.remedy else ""
-    return "False", camel(last.code), f"{last.text}{advice}"[:MESSAGE_LENGTH]
+    return "False", camel(last.code), _cut(f"{last.text}{advice}")
 
 
 def wanted_conditions(

@@ -1,14 +1,24 @@
 """What the programs read of the API, and how it reaches the planner."""
 
 from collections.abc import Mapping
+from sys import intern
 
 from clarion.decide.planner import Planner
 from clarion.decide.snapshot import SecretFacts
 from clarion.edge.kubeclient import Selection
 from clarion.edge.reflector import Informers
-from clarion.model.core import Namespace, Node, Secret, Service
+from clarion.model.annotations import LABEL_SLICE_SERVICE
+from clarion.model.core import (
+    Endpoint,
+    EndpointConditions,
+    EndpointSlice,
+    Namespace,
+    Node,
+    Secret,
+    Service,
+)
 from clarion.model.kinds import Kind, kind_of
-from clarion.model.meta import KubeObject, ObjectKey
+from clarion.model.meta import KubeObject, ObjectKey, ObjectMeta
 from clarion.model.metallb import (
     BFDProfile,
     BGPAdvertisement,
@@ -39,6 +49,31 @@ def follow_inputs(informers: Informers, namespace: str) -> None:
         informers.add(configured, selection=Selection(namespace=namespace))
     for clusterwide in CLUSTER_KINDS:
         informers.add(clusterwide)
+
+
+_READY = EndpointConditions(ready=True)
+
+
+def endpoints_read(item: EndpointSlice) -> EndpointSlice:
+    """What is decided from of a slice: whose it is, and where its endpoints are.
+
+    Slices are most of what a speaker knows of a large cluster, and most of a slice is for proxies.
+    """
+    service = item.metadata.labels.get(LABEL_SLICE_SERVICE, "")
+    meta = ObjectMeta(
+        name=item.name,
+        namespace=intern(item.namespace),
+        labels={LABEL_SLICE_SERVICE: service},
+    )
+    endpoints = tuple(
+        Endpoint(
+            addresses=found.addresses,
+            conditions=_READY if found.conditions == _READY else found.conditions,
+            node_name=found.node_name and intern(found.node_name),
+        )
+        for found in item.endpoints
+    )
+    return EndpointSlice(metadata=meta, address_type=intern(item.address_type), endpoints=endpoints)
 
 
 def feed(planner: Planner, kind: Kind, key: ObjectKey, new: KubeObject | None) -> None:

@@ -11,7 +11,7 @@ from clarion.edge.kubeclient import AlreadyExistsError, KubeClient, NotFoundErro
 from clarion.edge.logs import Log
 from clarion.model.annotations import LABEL_HOSTNAME
 from clarion.model.core import Node
-from clarion.model.meta import ObjectKey, ObjectMeta
+from clarion.model.meta import ObjectKey, ObjectMeta, OwnerReference
 
 OS_LABEL = "kubernetes.io/os"
 
@@ -66,6 +66,13 @@ async def register_node(
         ],
     }
     await client.patch(Node, key, {"status": status}, subresource="status")
+
+
+def node_owner(node: Node | None) -> tuple[OwnerReference, ...]:
+    """The reference by which an object goes with its node; none while there is no Node."""
+    if node is None:
+        return ()
+    return (OwnerReference(api_version="v1", kind="Node", name=node.name, uid=node.metadata.uid),)
 
 
 class OwnNode:

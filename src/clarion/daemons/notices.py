@@ -1,6 +1,6 @@
 """Events and metrics about what a node announces; an event only when something changed."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from clarion.base.addr import Address
 from clarion.decide.plan import ServicePlan
@@ -8,6 +8,9 @@ from clarion.edge.events import EventRecorder, EventType
 from clarion.edge.metrics import SPEAKER_ANNOUNCED, Sample
 from clarion.model.core import Service
 from clarion.model.meta import ObjectKey
+from clarion.model.metallb import BGPPeer
+from clarion.proto.bgp.config import State
+from clarion.proto.bgp.session import StateChanged
 
 L2, BGP = "layer2", "bgp"
 Fact = tuple[EventType, str, str]
@@ -69,3 +72,55 @@ class Notices:
 def _assigned(node: str, protocol: str) -> Fact:
     text = f'announcing from node "{node}" with protocol "{protocol}"'
     return "Normal", "nodeAssigned", text
+
+
+class SessionNotices:
+    """Events on BGPPeer objects: that a session came up, and why there is none.
+
+    MetalLB leaves the reason to the logs. Attempts that fail alike are told once.
+
+    Args:
+        events: Takes the events.
+        node: The node, for the messages: every node has a session of its own to the peer.
+        namespace: Where the BGPPeers live.
+        peers: The BGPPeers as last seen.
+    """
+
+    def __init__(
+        self,
+        events: EventRecorder,
+        node: str,
+        namespace: str,
+        peers: Mapping[ObjectKey, BGPPeer],
+    ) -> None:
+        self._events = events
+        self._node = node
+        self._namespace = namespace
+        self._peers = peers
+        self._told: dict[str, Fact] = {}
+
+    def keep(self, peers: set[str]) -> None:
+        """Forget all other peers."""
+        self._told = {name: fact for name, fact in self._told.items() if name in peers}
+
+    def report(self, peer: str, change: StateChanged) -> None:
+        """Take note of a session's new state; tell if that is news."""
+        fact = self._fact(change)
+        obj = self._peers.get(ObjectKey(self._namespace, peer))
+        if fact is None or obj is None or fact == self._told.get(peer):
+            return
+        self._told[peer] = fact
+        self._events.record(obj, *fact)
+
+    def _fact(self, change: StateChanged) -> Fact | None:
+        if change.new is State.ESTABLISHED:
+            return "Normal", "SessionUp", f'the session of node "{self._node}" is established'
+        if change.old is State.ESTABLISHED:
+            return (
+                "Warning",
+                "SessionDown",
+                f'node "{self._node}" lost its session: {change.reason}',
+            )
+        if change.reason:
+            return "Warning", "SessionDown", f'node "{self._node}" has no session: {change.reason}'
+        return None

@@ -4,13 +4,14 @@ from collections.abc import Callable, Iterator, Mapping
 
 from clarion.base import limits
 from clarion.base.addr import Prefix
+from clarion.daemons.notices import SessionNotices
 from clarion.daemons.runtime import Runtime
 from clarion.daemons.translate import bgp_route, peer_config
 from clarion.decide.advertise import AdvertisedRoute
 from clarion.decide.settings import Peer
 from clarion.edge import metrics
 from clarion.edge.bgp import BgpSpeaker
-from clarion.proto.bgp.config import State
+from clarion.proto.bgp.config import SessionStatus, State
 from clarion.proto.bgp.session import StateChanged
 
 STOP_COMMUNICATION = "speaker stops"
@@ -24,11 +25,17 @@ class Sessions:
         node: Name of this node.
         port: Where peers may connect to. It is listened on only while some peer is waited for: on
             many nodes the port of BGP belongs to another speaker.
+        notices: Tells of ups and downs.
         on_change: Called after each change of a session.
     """
 
     def __init__(
-        self, runtime: Runtime, node: str, port: int, on_change: Callable[[], None]
+        self,
+        runtime: Runtime,
+        node: str,
+        port: int,
+        notices: SessionNotices,
+        on_change: Callable[[], None],
     ) -> None:
         self._log = runtime.log
         self._clock = runtime.clock
@@ -40,6 +47,7 @@ class Sessions:
             on_change=self._on_change,
         )
         self._port = port
+        self._notices = notices
         self._changed = on_change
         self._peers: set[str] = set()
 
@@ -59,6 +67,7 @@ class Sessions:
             changed={name: effect.name for name, effect in effects.items() if effect.value},
         )
         self._peers = set(configs)
+        self._notices.keep(self._peers)
         self._changed()
 
     def _listen(self, *, wanted: bool) -> None:
@@ -69,6 +78,7 @@ class Sessions:
             self._log.warn(
                 "cannot listen for BGP peers; sessions are only opened from here until it works",
                 error=error,
+                remedy="stop the program that holds the port, or give another --bgp-port",
                 retry_seconds=limits.BGP_LISTEN_RETRY_SECONDS,
             )
 
@@ -95,6 +105,7 @@ class Sessions:
             before=str(change.old),
             reason=change.reason,
         )
+        self._notices.report(peer, change)
         self._changed()
 
     def states(self) -> dict[str, str]:
@@ -104,8 +115,9 @@ class Sessions:
     def samples(self) -> Iterator[metrics.Sample]:
         """The metrics of the sessions, under MetalLB's labels."""
         for status in self._speaker.status().values():
-            peer = f"{status.peer_address}:{status.peer_port}"
+            peer = peer_label(status)
             yield metrics.BGP_SESSION_UP.sample(status.state is State.ESTABLISHED, peer)
+            yield metrics.BGP_ESTABLISHED.sample(status.established_count, peer)
             yield metrics.BGP_UPDATES.sample(status.sent.updates, peer)
             yield metrics.BGP_ANNOUNCED.sample(status.prefixes_announced, peer)
             yield metrics.BGP_PENDING.sample(status.prefixes_pending, peer)
@@ -120,7 +132,7 @@ class Sessions:
         now = self._clock.monotonic()
         return {
             name: {
-                "peer": f"{status.peer_address}:{status.peer_port}",
+                "peer": peer_label(status),
                 "state": str(status.state),
                 "forSeconds": round(now - status.since, 1),
                 "lastError": status.last_error,
@@ -135,3 +147,10 @@ class Sessions:
             }
             for name, status in sorted(self._speaker.status().items())
         }
+
+
+def peer_label(status: SessionStatus) -> str:
+    """Address and port of the peer, as MetalLB labels its metrics."""
+    address = status.peer_address
+    host = f"[{address}]" if address.version == 6 else str(address)
+    return f"{host}:{status.peer_port}"

@@ -17,7 +17,7 @@ from clarion.daemons.configstate import (
     problem_line,
     tell_problems,
 )
-from clarion.daemons.inputs import feed, follow_inputs
+from clarion.daemons.inputs import endpoints_read, feed, follow_inputs
 from clarion.daemons.liveness import (
     INTERFACES_ANNOTATION,
     LEASE_LABELS,
@@ -26,8 +26,8 @@ from clarion.daemons.liveness import (
     SpeakerLiveness,
     lease_name,
 )
-from clarion.daemons.noderegistry import OwnNode
-from clarion.daemons.notices import Notices
+from clarion.daemons.noderegistry import OwnNode, node_owner
+from clarion.daemons.notices import Notices, SessionNotices
 from clarion.daemons.runtime import (
     ProgramOptions,
     Runtime,
@@ -36,7 +36,7 @@ from clarion.daemons.runtime import (
     surroundings,
 )
 from clarion.daemons.sessions import Sessions
-from clarion.daemons.statuses import Statuses
+from clarion.daemons.statuses import Statuses, slimmed
 from clarion.daemons.writer import Writer
 from clarion.decide.observed import Observed
 from clarion.decide.planner import Changes, Planner
@@ -50,7 +50,7 @@ from clarion.model.codec import encode
 from clarion.model.core import EndpointSlice, Lease, Node, Service
 from clarion.model.kinds import Kind
 from clarion.model.meta import KubeObject, ObjectKey, ObjectMeta
-from clarion.model.metallb import ServiceBGPStatus, ServiceL2Status
+from clarion.model.metallb import BGPPeer, ServiceBGPStatus, ServiceL2Status
 from clarion.proto.l2.messages import Configure, Interfaces, Notice
 
 COMPONENT = "metallb-speaker"
@@ -111,15 +111,22 @@ class Speaker:
         self._beat: asyncio.Task[None] | None = None
         self._table: dict[Address, frozenset[str] | None] = {}
         self._pulse: PulseClient
-        self._sessions = Sessions(runtime, self._node, options.bgp_port, self._introduce)
         self._writer = Writer(runtime.clock, runtime.entropy, runtime.log)
         labels = {LABEL_COMPONENT_TYPE: "speaker", LABEL_NODE_NAME: self._node}
         meta = ObjectMeta(name=f"speaker-{self._node}", namespace=runtime.namespace, labels=labels)
         self._state = ConfigState(
-            runtime.client, self._writer, runtime.clock, "configReconcilerValid", meta
+            runtime.client,
+            self._writer,
+            runtime.clock,
+            "configReconcilerValid",
+            meta,
+            lambda: node_owner(self._nodes.get(ObjectKey("", self._node))),
         )
         self._follow()
         self._notices = Notices(runtime.events, self._node)
+        peers = self._informers.store(BGPPeer)
+        told = SessionNotices(runtime.events, self._node, runtime.namespace, peers)
+        self._sessions = Sessions(runtime, self._node, options.bgp_port, told, self._introduce)
         self._own_node = OwnNode(self._node, self._nodes, runtime.log)
         runtime.checks.append(self._own_node.missing)
         runtime.metrics.add(self._samples)
@@ -129,16 +136,20 @@ class Speaker:
         here = Selection(namespace=self._runtime.namespace)
         follow_inputs(informers, self._runtime.namespace)
         self._services, self._nodes = informers.store(Service), informers.store(Node)
-        informers.add(EndpointSlice)
+        informers.add(EndpointSlice, keep=endpoints_read)
         informers.add(
             Lease,
             selection=msgspec.structs.replace(here, labels=LEASE_SELECTOR),
             on_delta=self._on_lease,
         )
-        l2 = informers.add(ServiceL2Status, selection=here, on_delta=self._on_status, guard=None)
+        l2 = informers.add(
+            ServiceL2Status, selection=here, on_delta=self._on_status, guard=None, keep=slimmed
+        )
         # Each node writes about each service: those of other nodes would be most of the memory.
         own = msgspec.structs.replace(here, labels=f"{LABEL_NODE}={self._node}")
-        bgp = informers.add(ServiceBGPStatus, selection=own, on_delta=self._on_status, guard=None)
+        bgp = informers.add(
+            ServiceBGPStatus, selection=own, on_delta=self._on_status, guard=None, keep=slimmed
+        )
         self._statuses = Statuses(
             self._runtime.client,
             self._writer,

@@ -14,6 +14,7 @@ import sys
 import msgspec
 
 from clarion.base import limits
+from clarion.base.errors import EXIT_USAGE
 from clarion.edge.logs import Log
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
@@ -30,10 +31,6 @@ class Child(msgspec.Struct, frozen=True):
 def clarion_child(name: str, *arguments: str) -> Child:
     """A child that runs `clarion` with this interpreter."""
     return Child(name, (sys.executable, "-m", "clarion.cli.main", *arguments))
-
-
-EXIT_USAGE = 64
-"""A program that ends so was called wrongly: calling it again so cannot help (sysexits.h)."""
 
 
 class Children:

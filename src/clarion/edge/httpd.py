@@ -6,7 +6,7 @@ from typing import Any, Final, TypeAlias
 import msgspec
 from aiohttp import web
 
-from clarion.base.errors import ClarionError, InvalidInputError
+from clarion.edge.listen import cannot_listen, parse_listen
 from clarion.edge.metrics import CONTENT_TYPE, Metrics
 
 Check: TypeAlias = Callable[[], Iterable[str]]
@@ -40,19 +40,6 @@ def blanked(value: Any) -> Any:
 def _is_secret(name: str, in_secret: bool) -> bool:
     word = name.replace("-", "").replace("_", "").lower()
     return word in _SECRET_FIELDS or (in_secret and word == "data")
-
-
-def parse_listen(text: str) -> tuple[str, int]:
-    """Host and port of `HOST:PORT`, `[V6]:PORT` or `:PORT` (all addresses).
-
-    Raises:
-        InvalidInputError: it is none of these.
-    """
-    host, colon, port = text.rpartition(":")
-    host = host.removeprefix("[").removesuffix("]")
-    if not colon or not port.isdigit() or int(port) > 65535:
-        raise InvalidInputError(f"{text!r} is not HOST:PORT")
-    return host, int(port)
 
 
 class HttpServer:
@@ -108,7 +95,7 @@ async def start_http(
         await site.start()
     except OSError as error:
         await runner.cleanup()
-        raise ClarionError(f"cannot listen on {listen}: {error.strerror}") from error
+        raise cannot_listen(listen, error, "--listen-http") from None
     bound = runner.addresses[0]
     return HttpServer(runner, bound[0], bound[1])
 

@@ -99,6 +99,7 @@ class Reflector(Generic[O]):
         policy: Sizes and times.
         guard: Times for telling a deleted object of a custom kind from a deleted definition; None
             for kinds that we only write to ourselves, whose loss withdraws nothing.
+        keep: What is kept of each object, under its own key; by default all of it.
         log: Where troubles are told.
     """
 
@@ -113,6 +114,7 @@ class Reflector(Generic[O]):
         selection: Selection = EVERYTHING,
         policy: machine.Policy | None = None,
         guard: GuardPolicy | None = STANDARD_GUARD,
+        keep: Callable[[O], O] | None = None,
         log: Log | None = None,
     ) -> None:
         self.kind = kind_of(of)
@@ -128,6 +130,7 @@ class Reflector(Generic[O]):
         self._guard = DeletionGuard(guard) if guard and self.kind.custom else None
         self._guard_wake = asyncio.Event()
         self._of = of
+        self._keep = keep
         self._machine = machine.Reflector(self._decode, self._policy)
         self._set_aside: dict[str, str] = {}
         self._trouble = ""
@@ -155,7 +158,8 @@ class Reflector(Generic[O]):
             obj = codec.decode(raw, self._of)
         except codec.UndecodableError as error:
             raise DecodeError(error.message) from error
-        return Decoded(obj.key, obj.metadata.resource_version, obj)
+        kept = obj if self._keep is None else self._keep(obj)
+        return Decoded(obj.key, obj.metadata.resource_version, kept)
 
     async def run(self) -> None:
         """Follow the server until cancelled."""
@@ -389,6 +393,7 @@ class Informers:
         on_delta: OnDelta | None = None,
         policy: machine.Policy | None = None,
         guard: GuardPolicy | None = STANDARD_GUARD,
+        keep: Callable[[O], O] | None = None,
     ) -> Reflector[O]:
         """Follow one more kind; its own `on_delta` replaces the common one."""
         reflector = Reflector(
@@ -400,6 +405,7 @@ class Informers:
             selection=selection,
             policy=policy,
             guard=guard,
+            keep=keep,
         )
         if reflector.kind in self._reflectors:
             raise ValueError(f"{reflector.kind.kind} is followed already")

@@ -8,8 +8,9 @@ from pathlib import Path
 from types import FrameType
 
 from rich.columns import Columns
-from rich.console import Console, Group
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.live import Live
+from rich.segment import Segment
 
 from clarion.lab import screen
 from clarion.lab.demo import Demo, find_examples
@@ -21,6 +22,23 @@ from clarion.lab.topology import StandardLab
 REFRESH_SECONDS = 2.0
 PIPE_COLUMNS = 160
 HINT = "clarion lab exec HOST COMMAND, in another terminal · Ctrl-C removes the lab"
+
+
+class Tail:
+    """The end of what would be shown, as many lines as the screen has room for.
+
+    What is taller than the screen scrolls, and rich cannot take back what has scrolled away.
+    """
+
+    def __init__(self, whole: RenderableType) -> None:
+        self._whole = whole
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Render all, and give the last lines."""
+        lines = console.render_lines(self._whole, options.update(height=None), pad=False)
+        for line in lines[-(console.height - 1) :]:
+            yield from line
+            yield Segment.line()
 
 
 def run_demo(name: str, examples: Path | None, *, stay: bool) -> bool:
@@ -50,7 +68,7 @@ def _run(console: Console, lab: StandardLab, folder: Path, *, terminal: bool) ->
 
     def report(row: Row) -> None:
         if isinstance(live, Live):
-            live.update(screen.results(demo.rows), refresh=True)
+            live.update(Tail(screen.results(demo.rows)), refresh=True)
         else:
             console.print(row.text(), markup=False, soft_wrap=True)
             sys.stdout.flush()
@@ -72,10 +90,10 @@ def _show(console: Console, demo: Demo, seconds: float) -> None:
 def _stay(console: Console, lab: StandardLab) -> None:
     """Below the results, what routers and client see now, until Ctrl-C."""
     try:
-        with Live(console=console, auto_refresh=False) as live:
+        with Live(console=console, auto_refresh=False, transient=True) as live:
             while True:
                 now = Columns([screen.owners(lab), screen.routes(lab, lab.frr, "FRR's table now")])
-                live.update(Group(now, HINT), refresh=True)
+                live.update(Tail(Group(now, HINT)), refresh=True)
                 pause(REFRESH_SECONDS)
     except KeyboardInterrupt:
         console.print("Removing the lab.")

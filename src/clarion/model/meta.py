@@ -23,6 +23,10 @@ _CAPITALS = {
     "uuid": "UUID",
 }
 
+METALLB_NAMESPACE, OWN_NAMESPACE = "metallb-system", "clarion-system"
+CONFIGURATION_NAMESPACES = (METALLB_NAMESPACE, OWN_NAMESPACE)
+"""Where the configuration lives unless a flag says otherwise: the first of these that exists."""
+
 
 def kube_name(name: str) -> str:
     """Give the Kubernetes spelling of a Python field name: `my_asn` is `myASN`."""
