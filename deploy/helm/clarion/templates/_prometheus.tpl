@@ -1,0 +1,85 @@
+{{- /* The list of one endpoint of a PodMonitor or ServiceMonitor. */ -}}
+{{- define "clarion.endpoint" -}}
+- port: monitoring
+  path: /metrics
+  {{- with .interval }}
+  interval: {{ . }}
+  {{- end }}
+  {{- with .metricRelabelings }}
+  metricRelabelings:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- with .relabelings }}
+  relabelings:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+{{- end -}}
+
+{{- /* Alerts under the names that MetalLB's chart gives them. */ -}}
+{{- define "clarion.alerts" -}}
+{{- if .staleConfig.enabled }}
+- alert: MetalLBStaleConfig
+  expr: metallb_k8s_client_config_stale_bool == 1
+  for: 1m
+  labels:
+    {{- toYaml .staleConfig.labels | nindent 4 }}
+  annotations:
+    summary: Part of the configuration is in error
+    description: {{ `"{{ $labels.job }} {{ $labels.instance }}: an object of the configuration is in error and its last good version is in force. kubectl get configurationstates tells which."` }}
+{{- end }}
+{{- if .configNotLoaded.enabled }}
+- alert: MetalLBConfigNotLoaded
+  expr: metallb_k8s_client_config_loaded_bool == 0
+  for: 1m
+  labels:
+    {{- toYaml .configNotLoaded.labels | nindent 4 }}
+  annotations:
+    summary: The configuration was not read yet
+    description: {{ `"{{ $labels.job }} {{ $labels.instance }}: a minute after its start it has not read the configuration."` }}
+{{- end }}
+{{- if .addressPoolExhausted.enabled }}
+- alert: MetalLBAddressPoolExhausted
+  expr: {{ include "clarion.usage" .addressPoolExhausted }} >= 1
+  for: 1m
+  labels:
+    {{- toYaml .addressPoolExhausted.labels | nindent 4 }}
+  annotations:
+    summary: A pool has no free address
+    description: {{ `"Pool {{ $labels.pool }}: every address is in use."` }}
+{{- end }}
+{{- if .addressPoolUsage.enabled }}
+{{- $usage := include "clarion.usage" .addressPoolUsage }}
+{{- range .addressPoolUsage.thresholds }}
+- alert: MetalLBAddressPoolUsage{{ .percent }}Percent
+  expr: {{ $usage }} * 100 > {{ .percent }}
+  for: 1m
+  labels:
+    {{- toYaml .labels | nindent 4 }}
+  annotations:
+    summary: A pool is {{ .percent }} % full
+    description: {{ printf `"Pool {{ $labels.pool }}: more than %v %% of its addresses are in use."` .percent }}
+{{- end }}
+{{- end }}
+{{- if .bgpSessionDown.enabled }}
+- alert: MetalLBBGPSessionDown
+  expr: metallb_bgp_session_up == 0
+  for: 1m
+  labels:
+    {{- toYaml .bgpSessionDown.labels | nindent 4 }}
+  annotations:
+    summary: A BGP session is down
+    description: {{ `"{{ $labels.instance }}: the session with {{ $labels.peer }} is down."` }}
+{{- end }}
+{{- with .extraAlerts }}
+{{- toYaml . | nindent 0 }}
+{{- end }}
+{{- end -}}
+
+{{- /* Share of a pool's addresses that are in use; a pool without addresses has none. */ -}}
+{{- define "clarion.usage" -}}
+{{- $pools := "" -}}
+{{- with .excludePools -}}
+{{- $pools = printf "{pool!~%q}" . -}}
+{{- end -}}
+metallb_allocator_addresses_in_use_total{{ $pools }} / (metallb_allocator_addresses_total{{ $pools }} > 0)
+{{- end -}}
