@@ -132,6 +132,11 @@ def planning() -> None:
         "  event: a node gets a label that nothing selects",
         lambda: again(b.node("node03", "zone=0,rack=7")),
     )
+    owners = {f"10.0.{index >> 8}.{index & 255}": "node04" for index in range(SERVICES)}
+    planner.set_incumbents(owners)
+    timed("  event: the owners of all addresses change", planner.refresh)
+    planner.set_incumbents(owners | {"10.0.4.7": "node05"})
+    timed("  event: the owner of one address changes", planner.refresh)
     other = b.pool("q", "192.0.2.0/24", auto=False)
     timed("  event: a pool that nobody uses is created", lambda: again(other))
     ad = b.bgp_advertisement("ad0", communities=["65000:99"])

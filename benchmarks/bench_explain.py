@@ -120,6 +120,7 @@ def main() -> None:
         timed("explain service", api.kubeconfig, runs, "explain", "service", service)
         timed("explain address", api.kubeconfig, runs, "explain", "address", address(middle))
         timed("explain pool", api.kubeconfig, runs, "explain", "pool", "pool")
+        timed("explain peer", api.kubeconfig, runs, "explain", "peer", "peer-0")
         timed("explain node", api.kubeconfig, runs, "explain", "node", "node-00")
         timed("plan of one node", api.kubeconfig, 1, "plan", "--node", "node-00")
         timed("plan", api.kubeconfig, 1, "plan")

@@ -19,6 +19,7 @@ import pytest
 from clarion.lab.netns import NETNS_DIR, Lab, Namespace, sweep
 from clarion.lab.nodes import clarion
 from clarion.lab.process import Process, wait_until
+from clarion.model.annotations import HOLD_DOWN, RESTING
 from clarion.testing.apiprocess import Kubectl, free_port
 from clarion.testing.engine import Engine, Request
 
@@ -188,6 +189,10 @@ def metallb(kind: str, version: str = "v1beta1", **spec: Any) -> Object:
     return {"apiVersion": f"metallb.io/{version}", "kind": kind, "metadata": meta, "spec": spec}
 
 
+def annotated(item: Object, annotations: dict[str, str]) -> Object:
+    return {**item, "metadata": {**item["metadata"], "annotations": annotations}}
+
+
 def service(kind: str) -> Object:
     meta = {"name": "web", "namespace": "default"}
     spec = {"type": kind, "ports": [{"port": 80}]}
@@ -202,7 +207,7 @@ CONFIGURATION = (
         "metadata": {"name": "peer", "namespace": SYSTEM},
         "stringData": {"username": "-", "password": "lab-secret"},
     },
-    metallb("IPAddressPool", addresses=["203.0.113.0/28"]),
+    annotated(metallb("IPAddressPool", addresses=["203.0.113.0/28"]), {HOLD_DOWN: "1h"}),
     metallb("L2Advertisement"),
     metallb("BGPAdvertisement"),
     metallb("BFDProfile"),
@@ -269,6 +274,7 @@ def _live(bed: Bed) -> None:
         bed.apply(service(kind))
         for status in STATUSES:
             bed.until(f"{count} {status}", status, "-n", SYSTEM, count=count)
+        wait_until(partial(rests, bed, 1 - count), 20, "rest is written", seen=bed.said)
     for part in ("controller", "speaker"):
         again = partial(counted_up, bed, f"metallb-{part}")
         wait_until(again, 30, f"{part}: one event, twice")
@@ -287,6 +293,12 @@ def _live(bed: Bed) -> None:
         return now not in ("", before)
 
     wait_until(repaired, 30, "the certificate is made anew", seen=bed.said)
+
+
+def rests(bed: Bed, count: int) -> bool:
+    """Whether so many released addresses are noted on the pool."""
+    noted = bed.kubectl.get("ipaddresspool", "all", "-n", SYSTEM)["metadata"]["annotations"]
+    return noted.get(RESTING, "").count(" 203.0.113.0 default/web") == count
 
 
 def counted_up(bed: Bed, component: str) -> bool:

@@ -158,6 +158,14 @@ HEARD = st.one_of(
         st.sampled_from(NODES),
         st.one_of(st.none(), st.lists(one_of("eth0", "eth1"), unique=True)),
     ),
+    st.tuples(
+        st.just("incumbents"),
+        st.dictionaries(
+            one_of("192.0.2.0", "192.0.2.1", "192.0.2.3", "2001:db8::1", "nowhere"),
+            st.sampled_from(NODES),
+            max_size=4,
+        ),
+    ),
 )
 """What is known of the nodes beside their objects."""
 STEPS = st.one_of(OBJECTS, OBJECTS, OBJECTS, REMOVALS, HEARD, st.just("refresh"), SECONDS)
@@ -174,6 +182,8 @@ def apply(planner: Planner, event: Any) -> None:
         planner.set_speakers(event[1])
     elif isinstance(event, tuple) and event[0] == "interfaces":
         planner.set_interfaces(event[1], event[2])
+    elif isinstance(event, tuple) and event[0] == "incumbents":
+        planner.set_incumbents(event[1])
     elif isinstance(event, tuple):
         kind, name = event
         namespaces = {Service: "default", EndpointSlice: "default", Node: ""}

@@ -9,7 +9,9 @@ import pytest
 from clarion.base.limits import LEASE_CLOCK_SKEW_SECONDS
 from clarion.decide.config import build_config
 from clarion.decide.explain import explain
+from clarion.decide.nodes import Nodes
 from clarion.decide.observed import Observed, Program, Report
+from clarion.decide.plan import judged_anew
 from clarion.decide.planner import Planner, plan
 from clarion.decide.reasontree import EVERYTHING, Focus, ReasonTree
 from clarion.decide.settings import Config
@@ -228,3 +230,20 @@ def test_a_node_that_is_not_ready_may_announce_by_bgp_only() -> None:
 def test_an_address_in_no_pool_names_pools_that_cannot_be_read() -> None:
     tree = ask("address 203.0.113.9", [b.pool("p", "203.0.113.0/33")])
     assert [child.code for child in tree.children] == ["address-in-no-pool", "object-in-doubt"]
+
+
+def test_another_owner_of_an_address_touches_its_services_alone() -> None:
+    planner = Planner()
+    services = [b.service(f"s{number}", created=number) for number in range(4)]
+    for obj in (*WORLD, b.l2_advertisement("l2"), *services):
+        planner.put(obj)
+    planner.refresh()
+    before, now = (
+        Nodes(planner.config, planner.options, {}, owners)
+        for owners in (
+            {"192.0.2.1": "n1", "192.0.2.2": "n1"},
+            {"192.0.2.1": "n1", "192.0.2.2": "n2"},
+        )
+    )
+    assert judged_anew(before, now, planner.services) == {services[2].key}
+    assert judged_anew(before, before, planner.services) == set()

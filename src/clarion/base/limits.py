@@ -228,6 +228,10 @@ BGP_ACCEPT_PAUSE_SECONDS = 1.0
 
 # Released addresses of one pool that wait for their hold-down; beyond it the oldest is free early.
 POOL_RESTING_ADDRESSES = 65_536
+# Of those the last ones are written to the pool, for who controls next; up to so many bytes each.
+POOL_RESTS_WRITTEN = 500
+POOL_REST_BYTES = 190
+assert POOL_RESTS_WRITTEN * POOL_REST_BYTES < API_ANNOTATIONS_BYTES // 2
 
 # How far the clocks of two machines may differ when one reads the other's Lease without following
 # it, as `status` and `explain` do.

@@ -2,7 +2,7 @@
 
 import click
 
-from clarion.cli.render import print_json, print_tree
+from clarion.cli.render import collector_at_rest, print_json, print_tree
 from clarion.cli.sources import Question, Wanted, load, source_options
 from clarion.decide.document import EXPLAIN_SCHEMA, document
 from clarion.decide.explain import QUESTIONS, explain
@@ -29,8 +29,9 @@ def command(
     Exits with 1 if what is asked about does not exist, or the address is in no pool.
     """
     focus = Focus(node=node, peer=peer, interface=interface)
-    loaded = load(wanted, Question(kind, name))
-    tree = explain(plan_for(loaded.snapshot, kind, name), kind, name, focus)
+    with collector_at_rest():
+        loaded = load(wanted, Question(kind, name))
+        tree = explain(plan_for(loaded.snapshot, kind, name), kind, name, focus)
     if output == "json":
         print_json({"schema": EXPLAIN_SCHEMA, "kind": kind, "name": name, "answer": document(tree)})
     else:

@@ -12,13 +12,14 @@ from clarion.base.addr import parse_address
 from clarion.base.errors import InvalidInputError
 from clarion.cli.sources import CONFIGURATION_NAMESPACES, Question
 from clarion.daemons.inputs import CLUSTER_KINDS, CONFIG_KINDS
-from clarion.daemons.leadership import LEASE as CONTROLLER_LEASE
 from clarion.daemons.liveness import (
+    CONTROLLER_LEASE,
     INTERFACES_ANNOTATION,
     LEASE_SELECTOR,
     SESSIONS_ANNOTATION,
     lease_name,
 )
+from clarion.daemons.rests import rests_of
 from clarion.decide.demand import status_texts
 from clarion.decide.observed import Observed, Program, Report
 from clarion.decide.snapshot import Options, SecretFacts, Snapshot
@@ -69,7 +70,9 @@ async def _read(kubeconfig: str | None, options: Options, question: Question | N
     )
     told = {str(key): item for key, item in zip(asked, reports, strict=True)}
     return msgspec.structs.replace(
-        snapshot, observed=msgspec.structs.replace(observed, reports=told)
+        snapshot,
+        observed=msgspec.structs.replace(observed, reports=told),
+        resting=tuple(rest for pool in snapshot.pools for rest in rests_of(pool, clock.now(), 0.0)),
     )
 
 

@@ -6,7 +6,7 @@ import click
 import msgspec
 
 from clarion.base.errors import ClarionError
-from clarion.cli.render import print_json, print_table, print_yaml
+from clarion.cli.render import collector_at_rest, print_json, print_table, print_yaml
 from clarion.cli.sources import LIVE, STDIN, Loaded, Wanted, load, source_options
 from clarion.cli.validate import Finding, findings
 from clarion.decide.diff import CLASSES
@@ -68,8 +68,13 @@ def command(
     Exits with 1 if a manifest cannot be read or an object has an error; the plan of the others is
     shown all the same. With --against, exits with 2 if something changes.
     """
-    if against:
-        return _compare(wanted, against, node or None, fail_on, output)
+    with collector_at_rest():
+        if against:
+            return _compare(wanted, against, node or None, fail_on, output)
+        return _show(wanted, node, output)
+
+
+def _show(wanted: Wanted, node: str, output: str) -> int:
     loaded = load(wanted)
     _check_node(loaded.snapshot, node)
     made = decide(loaded.snapshot, node or None)

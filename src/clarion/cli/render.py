@@ -1,7 +1,9 @@
 """Plain and rich text of plans and reasons. rich is imported only when a terminal reads."""
 
+import gc
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -16,6 +18,18 @@ SIGNS = {"yes": "✓", "no": "✗", "note": "·"}
 STYLES = {"yes": "green", "no": "red", "note": "dim"}
 ROWS_MAX = 200
 """Rows of one table on a screen; JSON holds them all."""
+
+
+@contextmanager
+def collector_at_rest() -> Iterator[None]:
+    """Rounds of the garbage collector cost a fifth of a command that ends before they matter."""
+    used = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if used:
+            gc.enable()
 
 
 def on_terminal() -> bool:

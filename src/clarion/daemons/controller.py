@@ -21,6 +21,7 @@ from clarion.daemons.configstate import (
 from clarion.daemons.inputs import feed, feed_all, follow_inputs, unreadable
 from clarion.daemons.leadership import Leadership, join_election
 from clarion.daemons.memberlist import MemberlistSecret
+from clarion.daemons.rests import Rests
 from clarion.daemons.runtime import (
     ProgramOptions,
     Runtime,
@@ -84,6 +85,7 @@ class Controller:
             runtime.client, self._writer, runtime.clock, "poolReconcilerValid", meta
         )
         self._planner = Planner(self._options)
+        self._rests = Rests(runtime.client, self._writer, runtime.clock, self._planner, self._pools)
         self._told: dict[ObjectKey, Outcome] = {}
         self._seen_services: set[ObjectKey] = set()
         self._seen_pools: set[str] = set()
@@ -163,6 +165,7 @@ class Controller:
 
     def tick(self) -> None:
         """Decide about what changed and hand the differences on."""
+        self._rests.begin()
         before = self._planner.problems
         changes = self._planner.refresh(self._runtime.clock.monotonic())
         if changes.problems:
@@ -174,6 +177,7 @@ class Controller:
             self._conclude(key)
         for name in self._seen_pools.union(changes.pools):
             self._report_pool(name)
+            self._rests.report(ObjectKey(self._runtime.namespace, name))
         self._seen_services.clear()
         self._seen_pools.clear()
 

@@ -6,6 +6,7 @@ import socket
 from collections.abc import Callable, Iterator
 
 from clarion.base.ports import Clock, Entropy
+from clarion.daemons.liveness import CONTROLLER_LEASE
 from clarion.edge import metrics
 from clarion.edge.kubeclient import KubeClient
 from clarion.edge.leases import LeaderElection
@@ -13,7 +14,7 @@ from clarion.edge.tasks import Supervisor
 from clarion.model.meta import ObjectKey
 from clarion.proto.kube.leases import ElectionPolicy
 
-LEASE = "clarion-controller"
+LEASE = CONTROLLER_LEASE
 
 
 class Leadership:

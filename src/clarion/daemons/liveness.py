@@ -15,6 +15,9 @@ from clarion.proto.kube.leases import LeaseObserver, Liveness
 LEASE_LABEL = "clarion.metallb.io/component"
 LEASE_LABELS = {LEASE_LABEL: "speaker"}
 LEASE_SELECTOR = f"{LEASE_LABEL}=speaker"
+CONTROLLER_LEASE = "clarion-controller"
+"""The Lease for which controllers stand, in the namespace of the configuration."""
+
 INTERFACES_ANNOTATION = "clarion.metallb.io/interfaces"
 """On a speaker's Lease: the interfaces on which it can announce, separated by commas."""
 

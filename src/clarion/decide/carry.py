@@ -8,8 +8,9 @@ in the cluster. A change can only be judged if both plans stand on the same grou
 - nodes and services are those of the manifests if there are any, else those in force (services
   only where a cluster is in force: in files, a service that is not there was deleted);
 - namespaces, secrets and endpoints that the manifests do not hold are those in force;
-- what only a cluster tells (live speakers, interfaces, present owners) and the settings of its
-  programs are those in force;
+- what only a cluster tells (live speakers, interfaces, present owners, addresses at rest) and the
+  settings of its programs are those in force, and so is the last valid version of an object that
+  has an error in the manifests;
 - where neither side tells of any node, both get one that every selector selects, so that routes and
   sessions can be compared.
 """
@@ -89,6 +90,9 @@ def carried(new: Snapshot, old: Snapshot, plan: Plan) -> Snapshot:
         speakers=old.speakers if new.speakers is None else new.speakers,
         interfaces=new.interfaces or old.interfaces,
         incumbents=new.incumbents or old.incumbents,
+        resting=old.resting,
+        now=old.now,
+        in_force=old.in_force,
     )
 
 

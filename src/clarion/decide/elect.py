@@ -45,9 +45,10 @@ def rank(
     address: Address, scores: Mapping[str, int], incumbent: str | None = None
 ) -> tuple[str, ...]:
     """Candidates in order: score descending, then the incumbent, then the hash ascending."""
-    suffix, digest = f"#{address}".encode(), hashlib.sha256
+    suffix, sha = f"#{address}".encode(), hashlib.sha256
+    # One look at each candidate: with many nodes this is most of what a plan costs.
     places = [
-        (-score, node != incumbent, digest(node.encode() + suffix).digest(), node)
+        (-score, node != incumbent, sha(node.encode() + suffix).digest(), node)
         for node, score in scores.items()
     ]
     places.sort()

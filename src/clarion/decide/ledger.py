@@ -292,7 +292,7 @@ class Ledger:
             pool = self.owner((rest.address,))
             if isinstance(pool, Reason) or not pool.hold_down or rest.address in self._uses:
                 continue
-            if self._resting.get(rest.address):
+            if self._resting.get(rest.address) or rest.released + pool.hold_down <= self.now:
                 continue
             self._spaces[pool.name, rest.address.version].rest(rest.address.value)
             surplus = self._resting.add(pool.name, rest)

@@ -34,7 +34,7 @@ def plan_for(snapshot: Snapshot, kind: str, name: str) -> Plan:
     if kind == "node" and any(node.name == name for node in snapshot.nodes):
         return plan(snapshot, name)
     if kind == "pool":
-        return _with_config(_allocated(snapshot), snapshot)
+        return _with_config(_allocated(snapshot), snapshot, _config(snapshot))
     if kind == "peer":
         return _of_peer(snapshot, name)
     if kind not in ("service", "address"):
@@ -44,7 +44,7 @@ def plan_for(snapshot: Snapshot, kind: str, name: str) -> Plan:
     wanted = _asked(found, kind, name)
     if not wanted:
         # What does not exist is answered with the names of what does, or with the whole pool.
-        return _with_config(whole, snapshot)
+        return _with_config(whole, snapshot, _config(snapshot))
     config = _config(snapshot).config
     prefixes = {prefix for key in wanted for prefix in _prefixes(config, found[key].addresses)}
     kept = {key for key, item in found.items() if _touches(item, prefixes)} | wanted
@@ -76,9 +76,8 @@ def _config(snapshot: Snapshot) -> ConfigResult:
     return build_config(snapshot, snapshot.in_force or EMPTY)
 
 
-def _with_config(part: Plan, snapshot: Snapshot) -> Plan:
-    """A part of a plan with all configuration and all that is wrong with it."""
-    whole = _config(snapshot)
+def _with_config(part: Plan, snapshot: Snapshot, whole: ConfigResult) -> Plan:
+    """A part of a plan with all configuration and what is wrong with it."""
     problems = (*whole.problems, *_of_allocation(part))
     return msgspec.structs.replace(
         part,
@@ -89,13 +88,14 @@ def _with_config(part: Plan, snapshot: Snapshot) -> Plan:
 
 
 def _of_peer(snapshot: Snapshot, name: str) -> Plan:
-    """The routes to one peer."""
+    """The routes to one peer; what services bring about is no problem of a peer."""
     peers = tuple(peer for peer in snapshot.peers if peer.name == name)
-    if name not in _config(snapshot).config.peers:
-        bare = msgspec.structs.replace(snapshot, services=(), endpoint_slices=())
-        return plan(bare)
+    empty = msgspec.structs.replace(snapshot, services=(), endpoint_slices=())
+    whole = _config(empty)
+    if name not in whole.config.peers:
+        return plan(empty)
     bare = msgspec.structs.replace(snapshot, l2_advertisements=(), peers=peers)
-    return _with_config(plan(bare), snapshot)
+    return _with_config(plan(bare), snapshot, whole)
 
 
 def _allocated(snapshot: Snapshot) -> Plan:

@@ -1,10 +1,12 @@
 """The plan: everything decided about one snapshot, as one frozen value."""
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 
 import msgspec
 
-from clarion.base.addr import Address
+from clarion.base.addr import Address, parse_address
+from clarion.base.errors import InvalidInputError
 from clarion.decide.advertise import (
     AdvertisedRoute,
     BGPDecision,
@@ -130,10 +132,10 @@ def judged_anew(
 ) -> set[ObjectKey]:
     """Services that were decided with nodes that are judged otherwise now.
 
-    A service reads of the nodes what its advertisements make of them, and who answers now.
+    A service reads of the nodes what its advertisements make of them, and who answers now for its
+    first address.
     """
-    if before.incumbents != now.incumbents:
-        return set(services)
+    incumbents = _changed_incumbents(before.incumbents, now.incumbents)
     l2: dict[tuple[str, ...], bool] = {}
     bgp: dict[tuple[str, tuple[str, ...]], bool] = {}
     found = set()
@@ -146,8 +148,19 @@ def judged_anew(
             )
         if told not in bgp:
             bgp[told] = told[1] != () and _told_anew(before, now, *told)
-        if l2[names] or bgp[told]:
+        moved = incumbents and names and item.addresses[0] in incumbents
+        if l2[names] or bgp[told] or moved:
             found.add(key)
+    return found
+
+
+def _changed_incumbents(before: Mapping[str, str], now: Mapping[str, str]) -> set[Address]:
+    """Addresses for which another node answers now; what is no address concerns nobody."""
+    found = set()
+    for text in before.keys() | now.keys():
+        if before.get(text) != now.get(text):
+            with suppress(InvalidInputError):
+                found.add(parse_address(text))
     return found
 
 
@@ -232,11 +245,15 @@ def _routes_of_nodes(
     config: Config, facts: Mapping[str, NodeFacts], services: Mapping[ObjectKey, ServicePlan]
 ) -> dict[str, NodeRoutes]:
     """Routes of every node; nodes with equal peers that announce the same share the work."""
-    told: dict[str, list[tuple[ObjectKey, tuple[str, ...]]]] = {name: [] for name in facts}
+    # Services that all the same nodes announce share one table of these nodes.
+    alike: dict[int, list[ObjectKey]] = {}
     for key, item in services.items():
-        for node, ads in item.bgp.nodes.items():
+        alike.setdefault(id(item.bgp.nodes), []).append(key)
+    told: dict[str, list[tuple[int, tuple[str, ...]]]] = {name: [] for name in facts}
+    for number, keys in alike.items():
+        for node, ads in services[keys[0]].bgp.nodes.items():
             if node in told:
-                told[node].append((key, ads))
+                told[node].append((number, ads))
     made: dict[tuple[object, ...], NodeRoutes] = {}
     found: dict[str, NodeRoutes] = {}
     for name, own in facts.items():
@@ -244,8 +261,9 @@ def _routes_of_nodes(
         signature = (runs, tuple(told[name]))
         if signature not in made:
             routes = NodeRoutes(config, name, own.labels)
-            for key, _ in told[name]:
-                routes.put(key, services[key].bgp)
+            for number, _ in told[name]:
+                for key in alike[number]:
+                    routes.put(key, services[key].bgp)
             routes.settle()
             made[signature] = routes
         found[name] = made[signature]

@@ -121,7 +121,7 @@ class Planner:
         for node, names in snapshot.interfaces.items():
             self.set_interfaces(node, names)
         self.set_incumbents(snapshot.incumbents)
-        self._restore = snapshot.resting
+        self.restore(snapshot.resting)
         for key in snapshot.outdated:
             self._set_outdated(key, outdated=True)
 
@@ -172,6 +172,10 @@ class Planner:
             self._incumbents = dict(owners)
             self._nodes_dirty = True
 
+    def restore(self, rests: Iterable[Rest]) -> None:
+        """Lay addresses to rest with the next `refresh`, as they did before this planner began."""
+        self._restore += tuple(rests)
+
     def _touch(self, key: ObjectKey, old: Input | None, new: Input | None) -> None:
         for obj in (old, new):
             if isinstance(obj, Service):
@@ -207,7 +211,7 @@ class Planner:
         old_config, old_problems, old_labels = self.config, self.problems, self._own_labels()
         self.ledger.advance(now)
         self._refresh_config()
-        self.ledger.restore(self._restore)
+        self.ledger.restore(self._unclaimed())
         self._restore = ()
         self._refresh_nodes(old_config)
         outcomes = self._allocate() if self.allocate else {}
@@ -229,6 +233,16 @@ class Planner:
     def next_deadline(self) -> float | None:
         """When `refresh` is due even if nothing happens; None if it is not."""
         return self.ledger.next_deadline() if self.allocate else None
+
+    def _unclaimed(self) -> list[Rest]:
+        """Rests to restore, but for addresses that another service was given since then."""
+        if not self._restore:
+            return []
+        holders: dict[str, ObjectKey] = {}
+        for item in self._objects[Service].values():
+            if isinstance(item, Service) and not not_ours(item, self.options):
+                holders.update(dict.fromkeys(status_texts(item), item.key))
+        return [r for r in self._restore if holders.get(str(r.address), r.service) == r.service]
 
     def _own_labels(self) -> Mapping[str, str] | None:
         own = self._facts.get(self.node or "")
