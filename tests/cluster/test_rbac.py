@@ -298,7 +298,7 @@ def _live(bed: Bed) -> None:
 def rests(bed: Bed, count: int) -> bool:
     """Whether so many released addresses are noted on the pool."""
     noted = bed.kubectl.get("ipaddresspool", "all", "-n", SYSTEM)["metadata"]["annotations"]
-    return noted.get(RESTING, "").count(" 203.0.113.0 default/web") == count
+    return str(noted.get(RESTING, "")).count(" 203.0.113.0 default/web") == count
 
 
 def counted_up(bed: Bed, component: str) -> bool:
