@@ -236,3 +236,13 @@ assert POOL_RESTS_WRITTEN * POOL_REST_BYTES < API_ANNOTATIONS_BYTES // 2
 # How far the clocks of two machines may differ when one reads the other's Lease without following
 # it, as `status` and `explain` do.
 LEASE_CLOCK_SKEW_SECONDS = 1.0
+
+# `clarion doctor` on the wire: addresses asked for, how often each and how fast, how long answers
+# are awaited after each round, and stations that are told apart for one address. And how long the
+# host's packet filter may take to tell its rules.
+DOCTOR_ADDRESSES = 512
+DOCTOR_QUESTIONS = 2
+DOCTOR_QUESTIONS_PER_SECOND = 500
+DOCTOR_ANSWER_SECONDS = 0.4
+DOCTOR_STATIONS = 16
+DOCTOR_FILTER_SECONDS = 5.0

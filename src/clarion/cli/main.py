@@ -17,6 +17,7 @@ COMMANDS = {
     "plan": "Show allocations, owners and routes before anything is applied.",
     "explain": "Say why: a service, address, peer, node or pool.",
     "status": "Pools and usage, services, owners, peers, sessions, problems.",
+    "doctor": "Check host, cluster and wire for what commonly breaks announcing.",
     "crds": "Print the CustomResourceDefinitions.",
     "lab": "Nodes, real routers and clients in network namespaces.",
 }

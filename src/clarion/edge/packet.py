@@ -1,4 +1,4 @@
-"""Packet sockets that hear ARP requests and Neighbor Solicitations, and nothing else.
+"""Packet sockets that hear ARP requests and Neighbor Solicitations, or the answers to them.
 
 Each socket is bound to one interface and one EtherType and has a classic BPF program, so that other
 frames never wake the process. It is opened without a protocol, given the program, and then bound:
@@ -65,6 +65,20 @@ def ndp_checks() -> tuple[Check, ...]:
     )
 
 
+def answer_checks(ethertype: EtherType) -> tuple[Check, ...]:
+    """What makes a frame an ARP reply, or a Neighbor Advertisement without extension headers."""
+    if ethertype == EtherType.ARP:
+        return (
+            (_LOAD_HALF, _ETHERTYPE_AT, EtherType.ARP),
+            (_LOAD_HALF, _ARP_OPERATION_AT, Operation.REPLY),
+        )
+    return (
+        (_LOAD_HALF, _ETHERTYPE_AT, EtherType.IPV6),
+        (_LOAD_BYTE, _IPV6_NEXT_HEADER_AT, socket.IPPROTO_ICMPV6),
+        (_LOAD_BYTE, _ICMPV6_TYPE_AT, IcmpType.NEIGHBOR_ADVERTISEMENT),
+    )
+
+
 def filter_program(index: int, checks: Iterable[Check]) -> bytes:
     """A BPF program that passes frames of one interface that fulfil every check.
 
@@ -94,14 +108,22 @@ def _enlarge_queue(sock: socket.socket) -> None:
 class PacketSocket:
     """A non-blocking packet socket for one EtherType on one interface.
 
+    Args:
+        index: The interface.
+        ethertype: ARP, or IPv6 for neighbor discovery.
+        answers: Hear the answers instead of the questions.
+
     Raises:
         OSError: the interface is gone, or the process may not open packet sockets.
     """
 
     __slots__ = ("_socket",)
 
-    def __init__(self, index: int, ethertype: EtherType) -> None:
-        checks = arp_checks() if ethertype == EtherType.ARP else ndp_checks()
+    def __init__(self, index: int, ethertype: EtherType, *, answers: bool = False) -> None:
+        if answers:
+            checks = answer_checks(ethertype)
+        else:
+            checks = arp_checks() if ethertype == EtherType.ARP else ndp_checks()
         self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, 0)
         try:
             _attach(self._socket, filter_program(index, checks))
