@@ -1,4 +1,4 @@
-"""Two controllers on the real API server: no address is given twice, whatever befalls the leader."""
+"""Two controllers on the real API server: no address is given twice, whatever happens."""
 
 import json
 import signal

@@ -43,6 +43,7 @@ class Judging(World):
         self.admission = Admission(
             self.client, self.runtime.informers, Options(namespace=SYSTEM), self.clock
         )
+        self.controller.on_change.append(lambda _kind: self.admission.changed())
         if synced:
             for reflector in self.runtime.informers._reflectors.values():
                 reflector.synced.set()

@@ -58,7 +58,7 @@ class Serving(World):
             f"127.0.0.1:{self.port}",
         )
         self.certificates = self.webhooks.certificates
-        self.controller.on_change.append(self.certificates.changed)
+        self.controller.on_change.append(self.webhooks.changed)
 
     def deliver(self) -> None:
         """The watches bring what changed."""

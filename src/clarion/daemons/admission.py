@@ -15,7 +15,7 @@ import msgspec
 from clarion.base import limits
 from clarion.base.ports import Clock
 from clarion.daemons.inputs import CONFIG_KINDS
-from clarion.decide.admission import Verdict, configuring, judge, told
+from clarion.decide.admission import Ground, Verdict, configuring, judge, told
 from clarion.decide.problems import Problem
 from clarion.decide.snapshot import Options, SecretFacts, Snapshot
 from clarion.edge.kubeclient import ApiError, KubeClient, Selection
@@ -70,6 +70,11 @@ class Admission:
         self.counts = Counter[str]()
         """How many reviews were allowed, and how many refused."""
         self._admitted: OrderedDict[tuple[type, ObjectKey], _Admitted] = OrderedDict()
+        self._ground: Ground | None = None
+
+    def changed(self) -> None:
+        """Configuration, a Secret, a namespace or a node is another than before."""
+        self._ground = None
 
     async def review(self, body: bytes) -> bytes:
         """Answer an AdmissionReview.
@@ -117,7 +122,7 @@ class Admission:
         if not self._informers.synced:
             waiting = ", ".join(self._informers.unsynced())
             raise NotReadyError(f"not read yet: {waiting}")
-        verdict = judge(self._remembered(), candidate)
+        verdict = self._remembered().judge(candidate)
         if verdict.errors:
             verdict = await self._confirmed(candidate, verdict)
         if verdict.errors:
@@ -129,12 +134,18 @@ class Admission:
             uid=request.uid, allowed=True, warnings=_warnings(verdict, candidate)
         )
 
-    def _remembered(self) -> Snapshot:
-        """What the watches brought, and what was admitted since."""
+    def _remembered(self) -> Ground:
+        """What the watches brought, and what was admitted since; checked when it changes."""
         now = self._clock.monotonic()
         for slot, item in [*self._admitted.items()]:
             if now >= item.until or self._version(slot) != item.seen:
                 del self._admitted[slot]
+                self._ground = None
+        if self._ground is None:
+            self._ground = Ground(self._known())
+        return self._ground
+
+    def _known(self) -> Snapshot:
         known = (
             obj
             for of in JUDGED
@@ -158,6 +169,7 @@ class Admission:
         return obj.metadata.resource_version if obj else ""
 
     def _remember(self, candidate: KubeObject) -> None:
+        self._ground = None
         slot = type(candidate), candidate.key
         self._admitted.pop(slot, None)
         until = self._clock.monotonic() + limits.WEBHOOK_MEMORY_SECONDS

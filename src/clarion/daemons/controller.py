@@ -38,7 +38,7 @@ from clarion.decide.planner import Planner
 from clarion.decide.snapshot import Options
 from clarion.edge import metrics
 from clarion.model.annotations import IP_ALLOCATED_FROM_POOL, LABEL_COMPONENT_TYPE
-from clarion.model.core import Secret, Service
+from clarion.model.core import Service
 from clarion.model.kinds import Kind
 from clarion.model.meta import KubeObject, ObjectKey, ObjectMeta
 from clarion.model.metallb import IPAddressPool
@@ -50,8 +50,8 @@ class Controller:
     """Who has which address, kept true."""
 
     def __init__(self, runtime: Runtime, options: Options, *, elect: bool = False) -> None:
-        self.on_change: list[Callable[[], None]] = []
-        """Called when a Secret of the namespace or the leadership changed."""
+        self.on_change: list[Callable[[Kind | None], None]] = []
+        """Called with the kind when anything but a service changed; None: the leadership."""
         self._runtime = runtime
         self._options = options
         self._wake = asyncio.Event()
@@ -135,11 +135,11 @@ class Controller:
 
     def _on_lead(self, _leads: bool) -> None:
         self._wake.set()
-        self._tell_change()
+        self._tell_change(None)
 
-    def _tell_change(self) -> None:
+    def _tell_change(self, kind: Kind | None) -> None:
         for tell in self.on_change:
-            tell()
+            tell(kind)
 
     async def _next_change(self) -> None:
         """Wait for a change of the API, or until an address has rested long enough."""
@@ -159,8 +159,8 @@ class Controller:
             self._seen_services.add(key)
         elif kind.struct is IPAddressPool:
             self._seen_pools.add(key.name)
-        elif kind.struct is Secret:
-            self._tell_change()
+        if kind.struct is not Service:
+            self._tell_change(kind)
         self._wake.set()
 
     def tick(self) -> None:
@@ -336,6 +336,6 @@ async def _webhooks(
         yield
         return
     webhooks = Webhooks(runtime, controller.leadership, decide, options, listen)
-    controller.on_change.append(webhooks.certificates.changed)
+    controller.on_change.append(webhooks.changed)
     async with webhooks.serving():
         yield

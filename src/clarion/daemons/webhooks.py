@@ -18,7 +18,8 @@ from clarion.edge import metrics
 from clarion.edge.kubeconfig import SERVICE_ACCOUNT
 from clarion.edge.listen import parse_listen
 from clarion.edge.webhook import Answer, start_webhook
-from clarion.model.kinds import kind_of
+from clarion.model.core import Secret
+from clarion.model.kinds import Kind, kind_of
 from clarion.model.review import convert_reviewed
 
 IN_CLUSTER_LISTEN: Final = ":9443"
@@ -83,6 +84,13 @@ class Webhooks:
     def _samples(self) -> Iterator[metrics.Sample]:
         for verdict, count in sorted((self._counts + self._admission.counts).items()):
             yield metrics.WEBHOOK_REVIEWS.sample(count, verdict)
+
+    def changed(self, kind: Kind | None) -> None:
+        """Something but a service changed; None: the leadership."""
+        if kind is None or kind.struct is Secret:
+            self.certificates.changed()
+        if kind is not None:
+            self._admission.changed()
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[None]:

@@ -27,43 +27,60 @@ class Verdict(msgspec.Struct, frozen=True):
     warnings: tuple[Problem, ...] = ()
 
 
+class Ground:
+    """What is stored, checked once, on which any number of objects can be judged.
+
+    Args:
+        snapshot: The objects as stored.
+    """
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self._snapshot = snapshot
+        self._before = build_config(snapshot)
+        self._known = set(map(_identity, self._before.errors))
+
+    def judge(self, candidate: KubeObject) -> Verdict:
+        """Judge an object as it would be stored, instead of its old version if there is one."""
+        stored = self._snapshot
+        others = [
+            obj
+            for obj in stored.objects()
+            if not (type(obj) is type(candidate) and obj.key == candidate.key)
+        ]
+        after = Snapshot.from_objects(
+            [*others, candidate],
+            stored.options,
+            speakers=stored.speakers,
+            interfaces=stored.interfaces,
+        )
+        own = ref(candidate)
+        # What is stored goes before what is new: of two that exclude one another, the new one is
+        # named.
+        result = build_config(after, self._before.config)
+        return Verdict(
+            errors=tuple(
+                problem
+                for problem in result.errors
+                if not problem.transient
+                and (problem.object == own or own in problem.related)
+                and (problem.object == own or _identity(problem) not in self._known)
+            ),
+            warnings=tuple(
+                problem
+                for problem in result.problems
+                if problem.object == own and (problem.transient or problem.severity == "warning")
+            ),
+        )
+
+
 def judge(snapshot: Snapshot, candidate: KubeObject) -> Verdict:
-    """Judge an object as it would be stored, by the same check as everywhere.
+    """Judge one object as it would be stored, by the same check as everywhere.
 
     Args:
         snapshot: The objects as stored, without or with the old version of the candidate.
         candidate: The object as it would be stored.
     """
-    others = [
-        obj
-        for obj in snapshot.objects()
-        if not (type(obj) is type(candidate) and obj.key == candidate.key)
-    ]
-    after = Snapshot.from_objects(
-        [*others, candidate],
-        snapshot.options,
-        speakers=snapshot.speakers,
-        interfaces=snapshot.interfaces,
-    )
-    own = ref(candidate)
-    # What is stored goes before what is new: of two that exclude one another, the new one is named.
-    before = build_config(snapshot)
-    known = set(map(_identity, before.errors))
-    result = build_config(after, before.config)
-    return Verdict(
-        errors=tuple(
-            problem
-            for problem in result.errors
-            if not problem.transient
-            and (problem.object == own or own in problem.related)
-            and (problem.object == own or _identity(problem) not in known)
-        ),
-        warnings=tuple(
-            problem
-            for problem in result.problems
-            if problem.object == own and (problem.transient or problem.severity == "warning")
-        ),
-    )
+    return Ground(snapshot).judge(candidate)
 
 
 def _identity(problem: Problem) -> tuple[str, ObjectRef, str, str]:
