@@ -264,6 +264,8 @@ def _live(bed: Bed) -> None:
         "the API server asks the webhook",
         seen=bed.said,
     )
+    # The speaker's state is there before its Node, which then becomes its owner.
+    bed.until("both say what they think", "configurationstates", "-n", SYSTEM, count=2)
     bed.apply(NODE_OBJECT, SLICE, *CONFIGURATION)
     for item in CONFIGURATION[1:]:
         misplaced = {**item, "metadata": {"name": "all", "namespace": "default"}}
@@ -278,7 +280,6 @@ def _live(bed: Bed) -> None:
     for part in ("controller", "speaker"):
         again = partial(counted_up, bed, f"metallb-{part}")
         wait_until(again, 30, f"{part}: one event, twice")
-    bed.until("both say what they think", "configurationstates", "-n", SYSTEM, count=2)
 
     def used() -> int:
         return int(bed.kubectl.get("ipaddresspool", "all", "-n", SYSTEM)["status"]["assignedIPv4"])
