@@ -256,6 +256,7 @@ ANSWERS: list[tuple[str, list[Any], str]] = [
     ("l2-sharing-with-service-selectors", [P, b.service("web", share="", labels="a=b"), EP, *N, b.l2_advertisement(services=["a=b"])], "service web"),
     ("l2-no-candidate", [P, WEB, EP, *N, b.l2_advertisement(nodes=["zone=north"])], "service web"),
     ("l2-owner-without-interface", [P, WEB, EP, b.node("n1"), b.l2_advertisement(interfaces=["eth0"]), "n1=eth1"], "service web"),
+    ("l2-no-interface", [P, WEB, EP, b.node("n1"), L2, "n1="], "service web"),
     ("l2-interface-not-named", [P, WEB, EP, *N, b.l2_advertisement(interfaces=["eth0"])], "service web interface=eth1"),
     ("l2-interface-absent", [P, WEB, EP, b.node("n1"), b.l2_advertisement(interfaces=["eth0", "eth1"]), "n1=eth1"], "service web interface=eth0"),
     ("bgp-announced", [P, WEB, EP, *N, BGP, R], "service web"),
@@ -302,7 +303,9 @@ def answer(items: list[Any], question: str) -> ReasonTree:
     settings = dict(item.split("=") for item in items if isinstance(item, str))
     speakers = [settings.pop("speakers")] if "speakers" in settings else None
     incumbents = {key: value for key, value in settings.items() if "." in key}
-    interfaces = {key: [value] for key, value in settings.items() if "." not in key}
+    interfaces = {
+        key: [value] if value else [] for key, value in settings.items() if "." not in key
+    }
     snapshot = Snapshot.from_objects(
         objects, options, speakers=speakers, interfaces=interfaces, incumbents=incumbents
     )

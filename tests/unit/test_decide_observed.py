@@ -163,8 +163,8 @@ def test_reports_are_set_against_what_is_decided() -> None:
     other = {"n1": "n2", "n2": "n1"}[owner]
     assert f"yes {owner} reports that it answers" in text
     assert f"no {other} reports that it answers, and is not to" in text
-    assert "yes reported by n1: r is told" in text
-    assert "no not reported by n2: that anybody is told" in text
+    assert "yes reported by n1: announced to r" in text
+    assert "no not reported by n2: announced to anybody" in text
 
 
 # Objects that have an error.

@@ -16,6 +16,7 @@ from clarion.decide.plan import Plan, ServicePlan
 from clarion.decide.planner import plan as decide
 from clarion.decide.reasons import Reason
 from clarion.decide.registry import listed
+from clarion.decide.reported import not_written
 from clarion.decide.snapshot import Snapshot
 
 EXIT_CHANGES = 2
@@ -133,7 +134,16 @@ def _report(loaded: Loaded, made: Plan | None) -> int:
             place = f"{item.file}:{item.line}:{item.column}: " if item.file else ""
             what = ": ".join(filter(None, (item.object, item.path, item.message)))
             click.echo(f"{place}{item.severity} [{item.code}] {what}", err=True)
+    for note in _doubts(made) if made else ():
+        click.echo(f"warning [{note.code}] {note.text}", err=True)
     return int(any(item.severity == "error" for item in found))
+
+
+def _doubts(made: Plan) -> Iterator[Reason]:
+    """Why what runs may differ from what is planned."""
+    yield from (item.reason for item in made.set_aside if item.fate == "in-doubt")
+    if absent := made.observed.no_controller:
+        yield absent
 
 
 # Tables.
@@ -182,7 +192,8 @@ def _service_rows(plan: Plan) -> Iterator[tuple[str, ...]]:
             why = item.outcome.reasons[-1].text if item.outcome and item.outcome.reasons else "-"
             yield str(key), f"none: {why}", "-", "-", "-"
             continue
-        yield str(key), listed(item.addresses), item.pool or "-", _l2(plan, item), _bgp(plan, item)
+        addresses = listed(item.addresses) + (" (not yet written)" * not_written(plan, item))
+        yield str(key), addresses, item.pool or "-", _l2(plan, item), _bgp(plan, item)
 
 
 def _l2(plan: Plan, item: ServicePlan) -> str:
@@ -211,7 +222,7 @@ def _why_not(reasons: Sequence[Reason], refused: Sequence[Reason]) -> str:
     if refused and (not against or against[0].code == "l2-no-candidate"):
         codes = {item.code for item in refused}
         nodes = "every node" if len(refused) > 1 else "the only node"
-        why = refused[0].text if len(codes) == 1 else "each for its own reason, see explain"
+        why = refused[0].text if len(codes) == 1 else "each for its own reason, see clarion explain"
         return f"nobody: {nodes} is ruled out: {why}"
     return f"nobody: {against[0]}" if against else "-"
 

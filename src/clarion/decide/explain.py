@@ -169,11 +169,11 @@ def _l2(plan: Plan, item: ServicePlan, focus: Focus) -> ReasonTree:
     decision = item.l2
     children = [leaf(why) for why in decision.reasons]
     aside = list(_aside(plan, "L2Advertisement", item.pool))
-    children += aside
     if _unasked(decision.reasons, "l2-no-advertisement"):
         if aside:
-            return group("layer 2: no advertisement is in force", children, "no")
+            return group("layer 2: no advertisement is in force", aside, "no")
         return group(UNASKED[0], children, "note")
+    children += aside
     if not plan.nodes and decision.advertisements:
         notes = [child for child in children if child.code != "l2-no-candidate"]
         by = f"layer 2: by L2Advertisement {listed(decision.advertisements)}; {NODELESS} answer"
@@ -191,6 +191,10 @@ def _l2(plan: Plan, item: ServicePlan, focus: Focus) -> ReasonTree:
     children += ruled_out({**behind, **decision.refused}, focus)
     if report := plan.observed.report(item.service):
         children += answering(report, item, focus)
+    owner = plan.nodes.get(decision.owner)
+    if owner is not None and owner.interfaces == ():
+        children.append(leaf(reason("l2-no-interface", node=owner.node)))
+        return group(f"layer 2: {owner.node} is to answer, and cannot", children, "no")
     if not decision.announced:
         return group("layer 2: nobody answers", children, "no")
     good = focus.on(decision.owner) and all(
@@ -230,11 +234,11 @@ def _bgp(plan: Plan, item: ServicePlan, focus: Focus) -> ReasonTree:
     decision = item.bgp
     children = [leaf(why) for why in decision.reasons]
     aside = list(_aside(plan, "BGPAdvertisement", item.pool, focus.peer))
-    children += aside
     if _unasked(decision.reasons, "bgp-no-advertisement"):
         if aside:
-            return group("BGP: no advertisement is in force", children, "no")
+            return group("BGP: no advertisement is in force", aside, "no")
         return group(UNASKED[1], children, "note")
+    children += aside
     children += _aside(plan, "BGPPeer", peer=focus.peer)
     if not plan.nodes and decision.prefixes:
         children += _nodeless_prefixes(plan, item, focus)
@@ -407,6 +411,7 @@ def _node(plan: Plan, name: str, focus: Focus) -> ReasonTree:
     if node is None:
         return _missing("node", name, plan.nodes)
     able = _able(node)
+    mute = node.l2 and node.interfaces == ()
     silence = plan.observed.silence(name)
     answers = []
     for item in node.l2[:ITEMS_SHOWN]:
@@ -425,7 +430,8 @@ def _node(plan: Plan, name: str, focus: Focus) -> ReasonTree:
     children = (
         *able,
         *([leaf(silence)] if silence else []),
-        group(f"layer 2: answers for {len(node.l2)} addresses", shown),
+        *([leaf(reason("l2-no-interface", node=name))] if mute else []),
+        group(f"layer 2: answers for {number(len(node.l2), 'address', 'addresses')}", shown),
         group(f"BGP: {number(running, 'session')}", alike("peer", told)),
         *sessions(all_sessions(plan, msgspec.structs.replace(focus, node=name))),
         group(f"says nothing of {number(count, 'service')}", against, "note"),

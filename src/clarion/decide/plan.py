@@ -85,11 +85,13 @@ class NodePlan(msgspec.Struct, frozen=True):
     Attributes:
         refused: Why it announces nothing at all; None if it may.
         l2_refused: Why it answers for nothing; None if it may.
+        interfaces: Where it can answer at all; None if that is not known.
     """
 
     node: str
     refused: Reason | None = None
     l2_refused: Reason | None = None
+    interfaces: tuple[str, ...] | None = None
     l2: tuple[L2Announcement, ...] = ()
     peers: dict[str, PeerPlan] = msgspec.field(default_factory=dict)
 
@@ -191,6 +193,7 @@ def assemble(
             name,
             nodes.refusal(facts),
             nodes.l2_refusal(facts),
+            facts.interfaces,
             answers.get(name, ()),
             _peers(config, facts, routes[name], cache),
         )

@@ -381,6 +381,12 @@ L2 = (
         "start with --l2-require-interface, or select the nodes that have the interface",
     ),
     no(
+        "l2-no-interface",
+        "{node} has no interface on which it could answer",
+        "The node's speaker reports no interface that is up, speaks Ethernet and is not excluded.",
+        "look at the links of the node, and at --l2-exclude-interface of its speaker",
+    ),
+    no(
         "l2-interface-not-named",
         "L2Advertisement {advertisement} answers on {interfaces}, not on {interface}",
         "The advertisement names interfaces, and this one is not among them.",

@@ -135,18 +135,18 @@ PROGRAMS = (
     ),
     yes(
         "route-reported",
-        "reported by {nodes}: {peers} is told",
+        "reported by {nodes}: announced to {peers}",
         "The nodes' ServiceBGPStatus objects say so.",
     ),
     no(
         "route-missing",
-        "not reported by {nodes}: that anybody is told",
+        "not reported by {nodes}: announced to anybody",
         "There is no ServiceBGPStatus of nodes that are to announce.",
         "look at the speaker's log there",
     ),
     no(
         "route-elsewhere",
-        "reported by {nodes}, though it is not to be: {peers} is told",
+        "reported by {nodes}, though it is not to be: announced to {peers}",
         "The nodes have not seen yet what was decided, or their settings are others.",
         "look at the speaker's log there; compare the flags of the speakers",
     ),

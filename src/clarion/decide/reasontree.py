@@ -99,6 +99,6 @@ def plural(what: str, names: Sequence[object]) -> str:
     return f"{what}{'s' if len(names) > 1 else ''} {listed(names)}"
 
 
-def number(count: int, what: str) -> str:
+def number(count: int, what: str, many: str = "") -> str:
     """`1 route`, or `2 routes`."""
-    return f"{count} {what}{'' if count == 1 else 's'}"
+    return f"{count} {what if count == 1 else many or what + 's'}"
