@@ -135,8 +135,10 @@ def _processes() -> Iterator[Path]:
 
 def _name(process: Path) -> str:
     """The name of a process; `clarion` for any of ours, which run under an interpreter."""
-    words = _text(process / "cmdline").split("\0")
-    if any("clarion" in Path(word).name for word in words[:3]):
+    first, *rest = _text(process / "cmdline").split("\0")
+    # `python .../bin/clarion speaker`, `python -m clarion.daemons.pulse`
+    ours = (Path(word).name == "clarion" or word.startswith("clarion.") for word in rest[:2])
+    if Path(first).name.startswith("python") and any(ours):
         return "clarion"
     return _text(process / "comm")
 
