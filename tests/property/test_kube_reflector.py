@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from clarion.base.errors import DecodeError
 from clarion.proto.kube import reflector as m
 from clarion.proto.kube.backoff import BackoffPolicy
+from clarion.proto.kube.failures import RequestFailed
 from clarion.proto.kube.wire import Decoded, LineSplitter
 
 NAMES = "abcdef"
@@ -73,7 +74,7 @@ class World:
         self.store: dict[str, int] = {}
         self.versions: dict[str, int] = {}
         self.now = 0.0
-        self.asked: m.StartList | m.StartWatch | None = None
+        self.asked: m.StartList | m.StartWatch | m.StartProbe | None = None
         self.open = False
         self.sent = 0  # the watch has told all of the history up to this revision
         self.last_line = b""
@@ -84,7 +85,7 @@ class World:
     def feed(self, event: m.Input) -> None:
         for output in self.machine.receive(event, self.now, 0.5):
             match output:
-                case m.StartList() | m.StartWatch():
+                case m.StartList() | m.StartWatch() | m.StartProbe():
                     self.asked, self.open = output, False
                 case m.StopWatch():
                     self.asked, self.open = None, False
@@ -112,6 +113,9 @@ class World:
     def answer(self) -> None:
         if isinstance(self.asked, m.StartList):
             self.answer_list(self.asked)
+        elif isinstance(self.asked, m.StartProbe):
+            self.asked = None
+            self.feed(m.ProbeAnswered(str(self.server.revision)))
         elif isinstance(self.asked, m.StartWatch) and not self.open:
             version = int(self.asked.version)
             if version < self.server.floor:
@@ -149,7 +153,7 @@ class World:
             self.error_frame(code)
         elif self.asked is not None:
             self.asked = None
-            self.feed(m.RequestFailed(code, "", "no"))
+            self.feed(RequestFailed(code, "", "no"))
 
     def error_frame(self, code: int) -> None:
         self.write(json.dumps({"type": "ERROR", "object": {"kind": "Status", "code": code}}))

@@ -10,9 +10,10 @@ import pytest
 
 from clarion.base import limits
 from clarion.edge.clock import SystemEntropy
+from clarion.edge.credentials import Identity, StaticCredentials
 from clarion.edge.events import EventRecorder
 from clarion.edge.kubeclient import KubeClient
-from clarion.edge.kubeconfig import Identity, KubeConfig, StaticCredentials
+from clarion.edge.kubeconfig import KubeConfig
 from clarion.model.core import Node, Service
 from clarion.model.meta import ObjectMeta
 from clarion.testing.scripted import Answer, ScriptedServer, refuse, reply

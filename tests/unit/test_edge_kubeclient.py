@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from clarion.edge import kubeclient as k
 from clarion.edge.clock import SystemClock
-from clarion.edge.kubeconfig import Identity, KubeConfig, StaticCredentials, TokenFile
+from clarion.edge.credentials import FileCredentials, Identity, Replaced, StaticCredentials
+from clarion.edge.kubeconfig import KubeConfig
 from clarion.model import kinds
 from clarion.model.core import ConfigMap, EndpointSlice, Service
 from clarion.model.meta import ObjectKey, ObjectMeta
@@ -104,8 +106,7 @@ def test_each_refusal_has_its_type(code: int, reason: str, error: type[k.ApiErro
         assert (caught.value.status, caught.value.reason) == (code, reason)
         assert "GET /api/v1/namespaces/default/services/web" in str(caught.value)
 
-    twice = 2 if code == 401 else 1
-    against(scene, *[refuse(code, reason, "no luck")] * twice)
+    against(scene, refuse(code, reason, "no luck"))
 
 
 def test_the_server_says_how_long_to_wait_in_header_or_body() -> None:
@@ -157,15 +158,74 @@ def test_a_body_that_never_ends_runs_into_the_timeout() -> None:
     against(scene, stream(b'{"meta', None), seconds=0.2)
 
 
-def test_a_server_that_is_not_there() -> None:
-    async def main() -> None:
-        with socket.socket() as closed:
-            closed.bind(("127.0.0.1", 0))
-            port = closed.getsockname()[1]
-        config = KubeConfig(f"http://127.0.0.1:{port}", StaticCredentials(Identity()))
+def test_the_wait_for_the_answer_to_a_watch_has_an_end() -> None:
+    async def silence(_request: web.Request) -> web.StreamResponse:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def scene(_server: ScriptedServer, client: k.KubeClient) -> None:
+        with pytest.raises(k.UnreachableError, match="no answer in time"):
+            async with client.watch(kinds.SERVICE, k.EVERYTHING, "7", 300):
+                pass
+
+    against(scene, silence, seconds=0.2)
+
+
+def closed_port() -> int:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        return int(closed.getsockname()[1])
+
+
+@pytest.mark.parametrize(
+    ("server", "proxy", "words"),
+    [
+        (
+            "https://127.0.0.1:{port}",
+            "",
+            "web: 127.0.0.1:{port}: connection refused (does it run, and is `server` in FILE",
+        ),
+        ("http://[::1]:{port}", "", "[::1]:{port}: connection refused"),
+        ("https://api.invalid", "", "api.invalid:443: the name cannot be resolved"),
+        (
+            "https://api.example",
+            "http://u:secret@127.0.0.1:{port}",
+            "the proxy for api.example:443: 127.0.0.1:{port}: connection refused (see proxy-url in",
+        ),
+    ],
+)
+def test_a_server_that_is_not_there(server: str, proxy: str, words: str) -> None:
+    port = str(closed_port())
+    server, proxy, words = (text.replace("{port}", port) for text in (server, proxy, words))
+
+    async def main() -> str:
+        credentials = StaticCredentials(Identity())
+        config = KubeConfig(server, credentials, proxy=proxy, origin="FILE")
         async with k.KubeClient(config) as client:
-            with pytest.raises(k.UnreachableError, match="GET /api/v1/namespaces"):
+            with pytest.raises(k.UnreachableError) as caught:
                 await client.get(Service, KEY)
+        return str(caught.value)
+
+    told = asyncio.run(main())
+    assert words in told
+    assert "secret" not in told
+    assert "ssl" not in told
+
+
+def test_whom_we_impersonate_is_in_every_request() -> None:
+    async def main() -> None:
+        async with ScriptedServer() as server:
+            server.script(reply(SERVICE))
+            headers = (
+                ("Impersonate-User", "jane"),
+                ("Impersonate-Group", "a"),
+                ("Impersonate-Group", "b"),
+            )
+            config = KubeConfig(server.url, StaticCredentials(Identity()), headers=headers)
+            async with k.KubeClient(config) as client:
+                await client.get(Service, KEY)
+        assert server.seen[0].headers["Impersonate-User"] == "jane"
+        assert server.seen[0].headers["Impersonate-Group"] == "a, b"
 
     asyncio.run(main())
 
@@ -185,8 +245,8 @@ def test_a_refused_token_is_read_again_from_its_file(tmp_path: Path) -> None:
 
     async def main() -> ScriptedServer:
         async with ScriptedServer() as server:
-            server.script(reply(SERVICE), refuse(401), reply(SERVICE), refuse(401), refuse(401))
-            credentials = TokenFile(token, SystemClock(), Identity())
+            server.script(reply(SERVICE), refuse(401), reply(SERVICE), refuse(401))
+            credentials = FileCredentials(Replaced(token, "token", SystemClock()))
             async with k.KubeClient(KubeConfig(server.url, credentials)) as client:
                 await client.get(Service, KEY)
                 token.write_text("new\n")
@@ -197,14 +257,16 @@ def test_a_refused_token_is_read_again_from_its_file(tmp_path: Path) -> None:
 
     server = asyncio.run(main())
     sent = [seen.headers["Authorization"] for seen in server.seen]
-    assert sent == ["Bearer old", "Bearer old", "Bearer new", "Bearer new", "Bearer new"]
+    assert sent == ["Bearer old", "Bearer old", "Bearer new", "Bearer new"], (
+        "no token, no second try"
+    )
 
 
 def test_credentials_that_cannot_be_had_now_are_a_refusal_that_may_pass(tmp_path: Path) -> None:
     async def main() -> None:
         async with ScriptedServer() as server:
             server.script(reply(SERVICE))
-            credentials = TokenFile(tmp_path / "token", SystemClock(), Identity())
+            credentials = FileCredentials(Replaced(tmp_path / "token", "token", SystemClock()))
             async with k.KubeClient(KubeConfig(server.url, credentials)) as client:
                 with pytest.raises(k.UnauthorizedError, match="token: No such file"):
                     await client.get(Service, KEY)

@@ -11,7 +11,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from clarion.edge import kubeclient as k
-from clarion.edge.kubeconfig import Identity, KubeConfig, StaticCredentials
+from clarion.edge.clock import SystemClock
+from clarion.edge.credentials import Given, Identity, Replaced, StaticCredentials
+from clarion.edge.kubeconfig import KubeConfig
 from clarion.model.core import Service
 from clarion.model.meta import ObjectKey
 from clarion.testing.scripted import ScriptedServer, reply
@@ -28,7 +30,9 @@ class Authority:
         self.name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
         self.pem = self._sign(self.name, self.key, ca=True)
 
-    def issue(self, name: str) -> Identity:
+    def issue(
+        self, name: str, start: datetime = START, life: timedelta = timedelta(days=9999)
+    ) -> Identity:
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
         private = key.private_bytes(
@@ -36,7 +40,8 @@ class Authority:
             serialization.PrivateFormat.PKCS8,
             serialization.NoEncryption(),
         )
-        return Identity(certificate=self._sign(subject, key, dns=name), key=private)
+        signed = self._sign(subject, key, dns=name, start=start, life=life)
+        return Identity(certificate=signed, key=private)
 
     def _sign(
         self,
@@ -45,6 +50,8 @@ class Authority:
         *,
         ca: bool = False,
         dns: str = "",
+        start: datetime = START,
+        life: timedelta = timedelta(days=9999),
     ) -> bytes:
         builder = (
             x509.CertificateBuilder()
@@ -52,8 +59,8 @@ class Authority:
             .issuer_name(self.name)
             .public_key(key.public_key())
             .serial_number(x509.random_serial_number())
-            .not_valid_before(START)
-            .not_valid_after(START + timedelta(days=9999))
+            .not_valid_before(start)
+            .not_valid_after(start + life)
             .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
         )
         if dns:
@@ -66,11 +73,11 @@ OURS, THEIRS = Authority("ours"), Authority("theirs")
 SERVER = OURS.issue("kubernetes.example")
 
 
-def server_side(directory: Path) -> ssl.SSLContext:
+def server_side(directory: Path, certificate: Identity = SERVER) -> ssl.SSLContext:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cadata=OURS.pem.decode())
     context.verify_mode = ssl.CERT_REQUIRED
     chain = directory / "server.pem"
-    chain.write_bytes(SERVER.certificate + SERVER.key)
+    chain.write_bytes(certificate.certificate + certificate.key)
     context.load_cert_chain(chain)
     return context
 
@@ -82,14 +89,15 @@ def ask(
     ca: bytes = OURS.pem,
     server_name: str = "kubernetes.example",
     insecure: bool = False,
+    certificate: Identity = SERVER,
 ) -> str:
     async def main() -> str:
-        async with ScriptedServer(server_side(directory)) as server:
+        async with ScriptedServer(server_side(directory, certificate)) as server:
             server.script(reply({"metadata": {"name": "web"}}))
             config = KubeConfig(
                 server.url,
                 StaticCredentials(identity),
-                ca=ca,
+                ca=Given(ca),
                 server_name=server_name,
                 insecure=insecure,
             )
@@ -111,9 +119,9 @@ def test_without_verification_the_servers_name_does_not_matter(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("ca", "server_name", "words"),
     [
-        (THEIRS.pem, "kubernetes.example", "CERTIFICATE_VERIFY_FAILED"),
-        (OURS.pem, "other.example", "not valid for 'other.example'"),
-        (OURS.pem, "", "127.0.0.1"),
+        (THEIRS.pem, "kubernetes.example", "not trusted: self-signed certificate in certificate"),
+        (OURS.pem, "other.example", "is not for other.example .*tls-server-name"),
+        (OURS.pem, "", "is not for 127.0.0.1 "),
     ],
 )
 def test_a_server_that_is_somebody_else(
@@ -123,7 +131,95 @@ def test_a_server_that_is_somebody_else(
         ask(tmp_path, OURS.issue("speaker"), ca=ca, server_name=server_name)
 
 
+@pytest.mark.parametrize(
+    ("start", "words"),
+    [(START - timedelta(days=99), "has expired"), (START + timedelta(days=9e4), "not valid yet")],
+)
+def test_a_certificate_of_another_time(tmp_path: Path, start: datetime, words: str) -> None:
+    certificate = OURS.issue("kubernetes.example", start, timedelta(days=9))
+    with pytest.raises(k.UnreachableError, match=words):
+        ask(tmp_path, OURS.issue("speaker"), certificate=certificate)
+
+
 @pytest.mark.parametrize("identity", [Identity(), THEIRS.issue("speaker")])
 def test_a_server_that_does_not_know_us(tmp_path: Path, identity: Identity) -> None:
-    with pytest.raises(k.UnreachableError):
+    with pytest.raises(k.UnreachableError, match=r"closed before the answer .*client-certificate"):
         ask(tmp_path, identity)
+
+
+def test_a_server_without_tls() -> None:
+    async def main() -> None:
+        async with ScriptedServer() as server:
+            url = server.url.replace("http:", "https:")
+            async with k.KubeClient(KubeConfig(url, StaticCredentials(Identity()))) as client:
+                with pytest.raises(k.UnreachableError, match="speaks no TLS"):
+                    await client.get(Service, KEY)
+
+    asyncio.run(main())
+
+
+def test_an_authority_that_was_replaced_is_read_again_when_the_server_is_not_trusted(
+    tmp_path: Path,
+) -> None:
+    authority = tmp_path / "ca.crt"
+    authority.write_bytes(THEIRS.pem)
+
+    async def main() -> None:
+        async with ScriptedServer(server_side(tmp_path)) as server:
+            server.script(reply({"metadata": {"name": "web"}}))
+            config = KubeConfig(
+                server.url,
+                StaticCredentials(OURS.issue("speaker")),
+                ca=Replaced(authority, "ca", SystemClock()),
+                server_name="kubernetes.example",
+            )
+            async with k.KubeClient(config) as client:
+                with pytest.raises(k.UnreachableError, match="not trusted"):
+                    await client.get(Service, KEY)
+                authority.write_bytes(OURS.pem)
+                assert (await client.get(Service, KEY)).name == "web"
+
+    asyncio.run(main())
+
+
+async def tunnel(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """A proxy that connects to the port asked for, on this machine, if the host is allowed."""
+    head = (await reader.readuntil(b"\r\n\r\n")).decode()
+    asked = head.split()[1]
+    if head.split()[0] != "CONNECT" or not asked.startswith("kubernetes.example:"):
+        writer.write(b"HTTP/1.1 403 Not from here\r\n\r\n")
+        writer.close()
+        return
+    writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+    back, forth = await asyncio.open_connection("127.0.0.1", int(asked.rpartition(":")[2]))
+
+    async def copy(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+        while data := await source.read(65536):
+            target.write(data)
+        target.close()
+
+    await asyncio.gather(copy(reader, forth), copy(back, writer))
+
+
+@pytest.mark.parametrize("host", ["kubernetes.example", "other.example"])
+def test_through_a_proxy_the_server_is_still_checked_by_name(tmp_path: Path, host: str) -> None:
+    async def main() -> str:
+        async with (
+            ScriptedServer(server_side(tmp_path)) as server,
+            await asyncio.start_server(tunnel, "127.0.0.1", 0) as proxy,
+        ):
+            server.script(reply({"metadata": {"name": "web"}}))
+            config = KubeConfig(
+                f"https://{host}:{server.port}",
+                StaticCredentials(OURS.issue("speaker")),
+                ca=Given(OURS.pem),
+                proxy=f"http://127.0.0.1:{proxy.sockets[0].getsockname()[1]}",
+            )
+            async with k.KubeClient(config) as client:
+                return (await client.get(Service, KEY)).name
+
+    if host == "kubernetes.example":
+        assert asyncio.run(main()) == "web"
+    else:
+        with pytest.raises(k.UnreachableError, match="does not let us through to other"):
+            asyncio.run(main())

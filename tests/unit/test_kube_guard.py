@@ -1,6 +1,8 @@
-"""A deleted object is let go; the objects of a deleted definition are kept."""
+"""A deleted object is let go; objects that vanish with what they stand on are kept."""
 
-from clarion.proto.kube.guard import DeletionGuard, GuardPolicy, Served
+import pytest
+
+from clarion.proto.kube.guard import DeletionGuard, Ground, GuardPolicy
 
 A, B, C = ("ns", "a"), ("ns", "b"), ("ns", "c")
 
@@ -13,6 +15,10 @@ def deadline(it: DeletionGuard) -> float | None:
     return it.deadline
 
 
+def lost(it: DeletionGuard) -> bool:
+    return it.lost
+
+
 def test_a_deletion_takes_force_after_the_server_was_asked() -> None:
     it = guard()
     assert deadline(it) is None
@@ -21,7 +27,7 @@ def test_a_deletion_takes_force_after_the_server_was_asked() -> None:
     assert not it.due(100.9)
     assert it.due(101)
     it.removed(B, 101.5)  # after the question was put: it says nothing about this one
-    it.asked(Served.IN_FULL, 101, 102)
+    it.asked(Ground.SAME, 101, 102, in_force=3)
     assert it.take_released() == [A]
     assert it.take_released() == []
     assert deadline(it) == 102.5
@@ -32,7 +38,7 @@ def test_an_object_that_is_back_in_time_was_never_gone() -> None:
     it.removed(A, 100)
     it.upserted(A, 100.5)
     assert deadline(it) is None
-    it.asked(Served.IN_FULL, 101, 101)
+    it.asked(Ground.SAME, 101, 101, in_force=1)
     assert it.take_released() == []
 
 
@@ -41,50 +47,93 @@ def test_while_the_server_does_not_answer_nothing_is_dropped() -> None:
     it.removed(A, 100)
     for now in (101, 106, 111):
         assert it.due(now)
-        it.asked(Served.UNKNOWN, now, now)
+        it.asked(Ground.UNKNOWN, now, now, in_force=1)
         assert it.take_released() == []
         assert deadline(it) == now + 5
 
 
-def test_the_objects_of_a_deleted_definition_stay_until_some_are_restored_and_it_is_quiet() -> None:
+def lose(it: DeletionGuard, *keys: tuple[str, str], at: float = 100) -> None:
+    """These objects vanish, and the server says that what they stood on is gone."""
+    for key in keys:
+        it.removed(key, at)
+    assert it.due(at + 1)
+    it.asked(Ground.LOST, at + 1, at + 1, in_force=len(keys))
+
+
+def test_objects_of_lost_ground_stay_until_some_are_restored_and_it_is_quiet() -> None:
     it = guard()
-    for key in (A, B, C):
-        it.removed(key, 100)
-    assert it.due(101)
-    it.asked(Served.NOT, 101, 101)
+    lose(it, A, B, C)
+    assert lost(it)
     assert it.orphans == {A, B, C}
-    assert deadline(it) is None, "a definition restored empty drops nothing, ever"
-    assert not it.due(1e9)
+    assert deadline(it) is None, "ground laid anew and left empty drops nothing, ever"
     it.upserted(A, 500)
     it.upserted(B, 505)
     assert deadline(it) == 515
     assert not it.due(514)
-    assert it.take_released() == []
-    assert not it.due(515)
+    assert it.due(515)
+    it.asked(Ground.LAID_ANEW, 515, 516, in_force=3)
+    assert not lost(it)
     assert it.take_released() == [C]
     assert it.orphans == frozenset()
     it.removed(A, 600)
     assert deadline(it) == 601, "as before"
 
 
-def test_a_list_after_the_loss_that_lacks_them_drops_nothing() -> None:
+@pytest.mark.parametrize(
+    ("answer", "then"), [(Ground.LOST, None), (Ground.UNKNOWN, 116 + 5)], ids=str
+)
+def test_a_last_change_of_an_object_that_is_going_restores_nothing(
+    answer: Ground, then: float | None
+) -> None:
     it = guard()
-    it.missing()
-    it.removed(A, 100)
-    assert it.orphans == {A}
-    assert deadline(it) is None
+    lose(it, A, B)
+    it.upserted(C, 105)  # its finalizer is seen to; the definition is still going
+    it.removed(C, 106)
+    assert it.due(115)
+    it.asked(answer, 115, 116, in_force=3)
+    assert it.take_released() == []
+    assert it.orphans == {A, B, C}
+    assert deadline(it) == then
+
+
+def test_more_that_is_restored_while_the_server_is_asked_is_waited_for() -> None:
+    it = guard()
+    lose(it, A, B)
     it.upserted(A, 200)
-    assert it.orphans == frozenset()
-    it.due(210)
-    assert it.take_released() == []
+    assert it.due(210)
+    it.upserted(B, 210.5)
+    it.asked(Ground.LAID_ANEW, 210, 211, in_force=2)
+    assert lost(it)
+    assert deadline(it) == 220.5
 
 
-def test_a_second_loss_while_settling_starts_over() -> None:
+def test_what_was_restored_before_the_loss_was_seen_counts() -> None:
     it = guard()
-    it.missing()
-    it.removed(A, 0)
-    it.upserted(B, 100)
-    it.missing()
+    it.upserted(A, 100)  # one list, after an outage, tells of both
+    it.removed(B, 100)
+    it.asked(Ground.LAID_ANEW, 101, 101, in_force=2)
+    assert it.orphans == {B}
+    assert deadline(it) == 111
+    it.asked(Ground.LAID_ANEW, 111, 111, in_force=2)
+    assert it.take_released() == [B]
+
+
+def test_ground_laid_anew_and_empty_keeps_all() -> None:
+    it = guard()
+    it.removed(A, 100)
+    it.removed(B, 100)
+    it.asked(Ground.LAID_ANEW, 101, 101, in_force=2)
+    assert it.orphans == {A, B}
     assert deadline(it) is None
-    it.due(1000)
+
+
+def test_a_second_loss_while_settling_keeps_all() -> None:
+    it = guard()
+    lose(it, A)
+    it.upserted(B, 200)
+    it.removed(B, 205)
+    assert it.due(210)
+    it.asked(Ground.LOST, 210, 210, in_force=2)
     assert it.take_released() == []
+    assert it.orphans == {A, B}
+    assert deadline(it) is None

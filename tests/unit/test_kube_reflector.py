@@ -9,10 +9,15 @@ import pytest
 from clarion.base.errors import DecodeError
 from clarion.proto.kube import reflector as m
 from clarion.proto.kube.backoff import BackoffPolicy
+from clarion.proto.kube.failures import RequestFailed, TroubleCode
 from clarion.proto.kube.wire import Decoded, LineSplitter, decode_metadata, decode_page
 
 POLICY = m.Policy(
-    page_items=2, watch_seconds=100.0, backoff=BackoffPolicy(base=1.0, cap=8.0), bad_lines=2
+    page_items=2,
+    watch_seconds=100.0,
+    watch_idle_seconds=60.0,
+    backoff=BackoffPolicy(base=1.0, cap=8.0),
+    bad_lines=2,
 )
 
 
@@ -30,7 +35,7 @@ def decode(raw: bytes | msgspec.Raw) -> Decoded[int]:
         raise DecodeError(str(error)) from error
     meta = thing.metadata
     key = meta.get("namespace", ""), meta.get("name", "")
-    return Decoded(key, meta["resourceVersion"], thing.size)
+    return Decoded(key, meta["resourceVersion"], thing.size, meta.get("uid", ""))
 
 
 def obj(name: str, version: int, size: object = 0) -> dict[str, Any]:
@@ -81,7 +86,7 @@ class Driver:
         return self.feed(m.LineReceived(line(kind, thing)), after)
 
     def fail(self, code: int, reason: str = "", wait: float = 0.0) -> list[m.Output[int]]:
-        return self.feed(m.RequestFailed(code, reason, "told so", wait))
+        return self.feed(RequestFailed(code, reason, "told so", wait))
 
     def due(self) -> list[m.Output[int]]:
         """Let the time of the deadline come."""
@@ -175,25 +180,25 @@ def test_a_server_that_repeats_a_page_does_not_hold_us_for_ever() -> None:
     driver = Driver()
     driver.page(obj("a", 1), token="t1")
     out = driver.page(obj("a", 1), token="t1")
-    assert only(out, m.Trouble)[0].code is m.TroubleCode.MALFORMED
+    assert only(out, m.Trouble)[0].code is TroubleCode.MALFORMED
     assert driver.due() == [m.StartList(2, "")]
 
 
 @pytest.mark.parametrize(
     ("code", "reason", "trouble"),
     [
-        (0, "", m.TroubleCode.UNREACHABLE),
-        (401, "Unauthorized", m.TroubleCode.REFUSED),
-        (403, "Forbidden", m.TroubleCode.REFUSED),
-        (404, "NotFound", m.TroubleCode.KIND_MISSING),
-        (429, "TooManyRequests", m.TroubleCode.THROTTLED),
-        (500, "InternalError", m.TroubleCode.SERVER_ERROR),
-        (504, "Timeout", m.TroubleCode.SERVER_ERROR),
-        (400, "BadRequest", m.TroubleCode.REJECTED),
+        (0, "", TroubleCode.UNREACHABLE),
+        (401, "Unauthorized", TroubleCode.REFUSED),
+        (403, "Forbidden", TroubleCode.REFUSED),
+        (404, "NotFound", TroubleCode.KIND_MISSING),
+        (429, "TooManyRequests", TroubleCode.THROTTLED),
+        (500, "InternalError", TroubleCode.SERVER_ERROR),
+        (504, "Timeout", TroubleCode.SERVER_ERROR),
+        (400, "BadRequest", TroubleCode.REJECTED),
     ],
 )
 def test_no_failure_of_a_list_removes_anything(
-    code: int, reason: str, trouble: m.TroubleCode
+    code: int, reason: str, trouble: TroubleCode
 ) -> None:
     driver = Driver().watching()
     driver.line("ERROR", status(410, "Expired"))
@@ -208,7 +213,7 @@ def test_no_failure_of_a_list_removes_anything(
     assert 1 < len(told) < 10, "a lasting trouble is told now and then, not each time"
     assert driver.store == {"a": 1, "b": 2}
     out = driver.page(obj("a", 1, 1), version=99)
-    assert out[0] == m.Remove(("ns", "b")), "only a list read to its end removes"
+    assert out[0] == m.Remove(("ns", "b"), listed=True), "only a list read to its end removes"
     assert only(out, m.Recovered)
     assert only(out, m.Synced) == [m.Synced("99")]
 
@@ -225,7 +230,7 @@ def test_a_relist_replaces_the_store_by_differences() -> None:
     assert out == [
         m.Upsert(("ns", "b"), 20),
         m.Upsert(("ns", "d"), 4),
-        m.Remove(("ns", "c")),
+        m.Remove(("ns", "c"), listed=True),
         m.Synced("30"),
         m.StartWatch("30", 100),
     ]
@@ -236,6 +241,24 @@ def test_a_deleted_and_recreated_object_is_told_as_a_change() -> None:
     driver.line("ERROR", status(410))
     driver.due()
     assert driver.page(obj("a", 40, 9))[0] == m.Upsert(("ns", "a"), 9)
+
+
+def named(uid: str, version: int) -> dict[str, Any]:
+    thing = obj("a", version)
+    thing["metadata"]["uid"] = uid
+    return thing
+
+
+def test_another_object_of_the_same_name_is_told_as_a_deletion_and_a_new_one() -> None:
+    driver = Driver().watching(named("u1", 1))
+    driver.line("ERROR", status(410))
+    driver.due()
+    out = driver.page(named("u2", 40))
+    assert out[:2] == [m.Remove(("ns", "a")), m.Upsert(("ns", "a"), 0)]
+    driver.feed(m.StreamOpened())
+    assert driver.line("MODIFIED", named("u2", 41)) == [m.Upsert(("ns", "a"), 0)]
+    out = driver.line("MODIFIED", named("u3", 42))
+    assert out == [m.Remove(("ns", "a")), m.Upsert(("ns", "a"), 0)]
 
 
 def test_an_error_frame_without_code_expires_by_its_reason() -> None:
@@ -379,13 +402,13 @@ def test_a_watch_that_fails_is_tried_again_from_the_same_version(code: int) -> N
 @pytest.mark.parametrize(
     "failure",
     [
-        m.RequestFailed(410, "Gone"),
-        m.RequestFailed(404, "NotFound"),
-        m.RequestFailed(400, "BadRequest", "invalid resource version"),
-        m.RequestFailed(504, "Timeout", "Too large resource version: 900, current: 40"),
+        RequestFailed(410, "Gone"),
+        RequestFailed(404, "NotFound"),
+        RequestFailed(400, "BadRequest", "invalid resource version"),
+        RequestFailed(504, "Timeout", "Too large resource version: 900, current: 40"),
     ],
 )
-def test_a_version_that_the_server_cannot_go_on_from_is_dropped(failure: m.RequestFailed) -> None:
+def test_a_version_that_the_server_cannot_go_on_from_is_dropped(failure: RequestFailed) -> None:
     driver = Driver().watching()
     driver.feed(m.StreamEnded(), after=10)
     driver.due()
@@ -396,9 +419,35 @@ def test_a_version_that_the_server_cannot_go_on_from_is_dropped(failure: m.Reque
 
 def test_a_stream_past_its_end_is_left_and_resumed() -> None:
     driver = Driver().watching()
-    assert driver.wait() == 130
+    for version in range(11, 24):
+        driver.line("BOOKMARK", {"metadata": {"resourceVersion": str(version)}}, after=9.9)
+    assert driver.wait() == pytest.approx(130 - 13 * 9.9)
     assert driver.due() == [m.StopWatch()]
-    assert driver.due() == [m.StartWatch("10", 100)]
+    assert driver.due() == [m.StartWatch("23", 100)]
+
+
+def test_a_silent_stream_is_left_and_the_server_asked_if_it_lives() -> None:
+    driver = Driver()
+    driver.page(obj("a", 1, 1))
+    assert driver.wait() == 60, "also while the answer is awaited"
+    driver.feed(m.StreamOpened(), after=5)
+    assert driver.wait() == 60
+    driver.line("ADDED", obj("b", 11), after=50)
+    assert driver.wait() == 60, "any line is a sign of life"
+    assert driver.due() == [m.StopWatch(), m.StartProbe()]
+    assert driver.feed(m.ProbeAnswered("11")) == [m.StartWatch("11", 100)]
+    assert driver.due() == [m.StopWatch(), m.StartProbe()]
+    assert only(driver.fail(0), m.Trouble)[0].code is TroubleCode.UNREACHABLE
+    assert driver.due() == [m.StartWatch("11", 100)]
+    assert driver.store == {"a": 1, "b": 0}
+
+
+def test_a_silent_server_that_went_back_in_time_is_read_anew() -> None:
+    driver = Driver().watching()
+    driver.due()
+    driver.feed(m.ProbeAnswered("9"))
+    assert driver.wait() == 0
+    assert driver.due() == [m.StartList(2, "")]
 
 
 @pytest.mark.parametrize(
@@ -419,7 +468,7 @@ def test_a_bad_line_ends_the_stream_and_changes_nothing(bad: bytes) -> None:
     driver = Driver().watching()
     out = driver.feed(m.LineReceived(bad))
     assert out[0] == m.StopWatch()
-    assert only(out, m.Trouble)[0].code is m.TroubleCode.MALFORMED
+    assert only(out, m.Trouble)[0].code is TroubleCode.MALFORMED
     assert driver.store == {"a": 1, "b": 2}
     assert driver.due() == [m.StartWatch("10", 100)]
     driver.feed(m.StreamOpened())
@@ -439,10 +488,14 @@ def test_an_unreadable_object_is_set_aside_and_the_watch_goes_on() -> None:
     driver = Driver().watching()
     out = driver.line("ADDED", obj("x", 20, "huge"))
     assert [type(output) for output in out] == [m.SetAside]
-    assert driver.machine.set_aside == {("ns", "x")}
+    (told,) = only(out, m.SetAside)
+    assert driver.machine.set_aside == {told.key: told.message}
     assert driver.machine.version == "20"
     assert driver.line("MODIFIED", obj("x", 21, 7)) == [m.Upsert(("ns", "x"), 7)]
-    assert driver.machine.set_aside == frozenset()
+    assert driver.machine.set_aside == {}
+    driver.line("ADDED", obj("y", 22, "huge"))
+    assert driver.line("DELETED", obj("y", 23, "huge")) == []
+    assert driver.machine.set_aside == {}, "gone, though it was never told"
 
 
 def test_an_object_that_becomes_unreadable_keeps_its_last_good_form() -> None:
@@ -463,12 +516,14 @@ def test_an_unreadable_object_that_is_gone_after_a_relist_is_forgotten() -> None
     driver.line("ERROR", status(410))
     driver.due()
     driver.page(obj("a", 1, 1), obj("b", 2, 2))
-    assert driver.machine.set_aside == frozenset()
+    assert driver.machine.set_aside == {}
 
 
 def test_a_list_item_without_a_name_spoils_nothing() -> None:
-    out = Driver().page({"metadata": {"resourceVersion": "1"}, "size": 1}, obj("a", 1))
+    driver = Driver()
+    out = driver.page({"metadata": {"resourceVersion": "1"}, "size": 1}, obj("a", 1))
     assert [type(output) for output in out] == [m.SetAside, m.Upsert, m.Synced, m.StartWatch]
+    assert driver.machine.set_aside == {("", ""): "the object has no name"}
 
 
 # --- notices and misuse -----------------------------------------------------------------------
@@ -480,7 +535,7 @@ def test_trouble_is_told_when_it_begins_and_changes_and_its_end_with_its_length(
     driver.due()
     assert not only(driver.fail(0), m.Trouble)
     driver.due()
-    assert only(driver.fail(503), m.Trouble)[0].code is m.TroubleCode.SERVER_ERROR
+    assert only(driver.fail(503), m.Trouble)[0].code is TroubleCode.SERVER_ERROR
     driver.due()
     assert only(driver.page(), m.Recovered) == [m.Recovered(3.5)]
 
@@ -508,7 +563,7 @@ def test_an_hour_without_api_ends_in_one_clean_resync() -> None:
         ("start", m.TimerFired()),
         ("watch", m.PageReceived([], "1", "")),
         ("wait", m.StreamEnded()),
-        ("wait", m.RequestFailed(500)),
+        ("wait", RequestFailed(500)),
     ],
 )
 def test_inputs_out_of_place_are_faults_of_the_caller(prepare: str, event: m.Input) -> None:

@@ -152,9 +152,11 @@ KUBE_DECODE_ITEMS = 100
 # etcd takes objects of 1.5 MiB; as JSON with its escapes one may be several times that.
 KUBE_WATCH_LINE_BYTES = 16 << 20
 KUBE_ERROR_BODY_BYTES = 64 << 10
-# Credentials: how old a token read from a file may be, and how long an exec plugin may take.
-KUBE_TOKEN_REREAD_SECONDS = 60.0
+# Credentials: how old a token or certificate read from a file may be, how long an exec plugin may
+# take, and how long what it brought stands, even if it is refused.
+KUBE_FILE_REREAD_SECONDS = 60.0
 KUBE_EXEC_PLUGIN_SECONDS = 60.0
+KUBE_EXEC_PLUGIN_PAUSE_SECONDS = 5.0
 # Events: waiting to be written, remembered for counting repeats, the window within which a repeat
 # is counted, and per object a bucket of so many at once and one more each so many seconds.
 EVENT_QUEUE_MAX = 1000
@@ -175,8 +177,6 @@ LEADER_RETRY_SECONDS = 2.0
 # A new leader looks again at what is stored, until it has seen all of it.
 TAKEOVER_LOOK_SECONDS = 1.0
 
-# A dead connection is noticed before its request is given up as too slow.
-assert KUBE_CONNECT_SECONDS < KUBE_REQUEST_SECONDS
 # Webhooks: one request, how long its body may take, and how long a refusal may be checked against
 # the server before it stands. What was admitted is remembered until it is seen, so long at most.
 WEBHOOK_BODY_BYTES = 8 << 20
@@ -198,14 +198,16 @@ WEBHOOK_CERTIFICATE_RETRY_SECONDS = 2.0
 # How often it is looked whether the Secret of MetalLB's member list is there.
 MEMBERLIST_SECRET_LOOK_SECONDS = 30.0
 
+# A dead connection is noticed before its request is given up as too slow.
+assert KUBE_CONNECT_SECONDS < KUBE_REQUEST_SECONDS
 assert (
     KUBE_KEEPALIVE_IDLE_SECONDS + KUBE_KEEPALIVE_INTERVAL_SECONDS * KUBE_KEEPALIVE_PROBES
     <= KUBE_DEAD_PEER_SECONDS
 )
 assert LEADER_RETRY_SECONDS < LEADER_RENEW_SECONDS < LEADER_LEASE_SECONDS
+assert WEBHOOK_AUTHORITY_SETTLE_SECONDS < WEBHOOK_AUTHORITY_OVERLAP_SECONDS
 
 # Deciding: communities that one advertisement may list, as in MetalLB.
-assert WEBHOOK_AUTHORITY_SETTLE_SECONDS < WEBHOOK_AUTHORITY_OVERLAP_SECONDS
 COMMUNITIES_PER_ADVERTISEMENT_MAX = 63
 
 # Manifests: how deep YAML may be nested, and how many values its aliases may stand for in all, so

@@ -21,10 +21,12 @@ import msgspec
 from clarion import __version__
 from clarion.base import limits
 from clarion.base.errors import ClarionError, DecodeError
-from clarion.edge.kubeconfig import Identity, KubeConfig, KubeConfigError
+from clarion.edge.credentials import Identity, KubeConfigError
+from clarion.edge.faults import describe
+from clarion.edge.kubeconfig import KubeConfig
 from clarion.model import codec
 from clarion.model.kinds import Kind, kind_of
-from clarion.model.meta import KubeObject, ObjectKey
+from clarion.model.meta import KubeObject, ObjectKey, ObjectMeta
 from clarion.proto.kube.wire import Status, StatusCause, decode_page, decode_status
 
 O = TypeVar("O", bound=KubeObject)  # noqa: E741 - an object
@@ -50,8 +52,9 @@ class ApiError(ClarionError):
         message: str,
         causes: tuple[StatusCause, ...] = (),
         retry_after: float = 0.0,
+        remedy: str = "",
     ) -> None:
-        super().__init__(message)
+        super().__init__(message, remedy)
         self.status = status
         self.reason = reason
         self.causes = causes
@@ -106,7 +109,9 @@ _BY_STATUS: Final[dict[int, type[ApiError]]] = {
 }
 
 
-def _error_from(status: int, body: bytes, headers: Mapping[str, str], what: str) -> ApiError:
+def _error_from(
+    status: int, body: bytes, headers: Mapping[str, str], what: str, origin: str
+) -> ApiError:
     answer = decode_status(body)
     if answer is None:
         text = body[:200].decode(errors="replace").strip()
@@ -116,7 +121,10 @@ def _error_from(status: int, body: bytes, headers: Mapping[str, str], what: str)
     kind = _BY_STATUS.get(status, ApiError)
     if answer.reason == "AlreadyExists":
         kind = AlreadyExistsError
-    return kind(status, answer.reason, f"{what}: {answer.message}", answer.causes, wait)
+    remedy = ""
+    if status == 401:
+        remedy = f"the credentials in {origin or 'use'} are of another cluster, or have expired"
+    return kind(status, answer.reason, f"{what}: {answer.message}", answer.causes, wait, remedy)
 
 
 # --- requests -------------------------------------------------------------------------------
@@ -158,6 +166,20 @@ class _Resources(msgspec.Struct, frozen=True):
     resources: tuple[_Resource, ...] = ()
 
 
+class _Stub(msgspec.Struct, frozen=True):
+    metadata: ObjectMeta
+
+
+class _Identified(msgspec.Struct, frozen=True):
+    """meta/v1 PartialObjectMetadataList."""
+
+    items: tuple[_Stub, ...] = ()
+
+
+JSON: Final = "application/json"
+_METADATA_ONLY: Final = f"{JSON};as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,{JSON}"
+
+
 def path_of(kind: Kind, namespace: str = "", name: str = "", subresource: str = "") -> str:
     """The path of a collection, an object, or a part of an object."""
     parts = ["/apis", kind.group, kind.version] if kind.group else ["/api", kind.version]
@@ -191,7 +213,7 @@ class KubeClient:
 
     Args:
         config: Where and who.
-        timeout: Seconds for one whole request; watches have none.
+        timeout: Seconds for one whole request; of a watch, for the beginning of its answer.
     """
 
     def __init__(self, config: KubeConfig, timeout: float = limits.KUBE_REQUEST_SECONDS) -> None:
@@ -202,9 +224,10 @@ class KubeClient:
         self._endless = aiohttp.ClientTimeout(
             total=None, sock_connect=limits.KUBE_CONNECT_SECONDS, sock_read=None
         )
+        self._seconds = timeout
         self._session: aiohttp.ClientSession | None = None
         self._tls: Any = None
-        self._tls_for = Identity()
+        self._tls_made_of: tuple[bytes, ...] = ()
 
     async def __aenter__(self) -> Self:
         return self
@@ -330,6 +353,21 @@ class KubeClient:
             raise UnreachableError(0, "BadAnswer", f"GET {base}: {error.message}") from error
         return any(row.name == kind.plural and "create" in row.verbs for row in found.resources)
 
+    async def uid_of(self, kind: Kind, name: str) -> str:
+        """The uid of a cluster-scoped object; empty: it is not there, or is about to be deleted.
+
+        Read by a list of one, so that who may list the kind needs no more rights, and current: the
+        answer is never older than the question.
+        """
+        query = {"fieldSelector": f"metadata.name={name}"}
+        body = await self.request("GET", path_of(kind), query, accept=_METADATA_ONLY)
+        try:
+            found = codec.decode(body, _Identified)
+        except codec.UndecodableError as error:
+            raise UnreachableError(0, "BadAnswer", f"{path_of(kind)}: {error.message}") from error
+        standing = [one.metadata for one in found.items if not one.metadata.deletion_timestamp]
+        return standing[0].uid if standing else ""
+
     # --- bytes ---
 
     async def list_page(
@@ -368,7 +406,8 @@ class KubeClient:
         path: str,
         query: Mapping[str, str] | None = None,
         body: bytes = b"",
-        content_type: str = "application/json",
+        content_type: str = JSON,
+        accept: str = JSON,
     ) -> bytes:
         """The body of the answer to any request.
 
@@ -376,21 +415,22 @@ class KubeClient:
             ApiError: the server refused, or did not answer.
         """
         what = f"{method} {path}"
-        async with self._open(method, path, query or {}, body, content_type, self._timeout) as got:
+        async with self._open(
+            method, path, query or {}, body, content_type, self._timeout, accept
+        ) as got:
             try:
                 return await got.read()
             except (aiohttp.ClientError, OSError, TimeoutError) as error:
-                raise _unreachable(what, error) from error
+                raise self._unreachable(what, error) from error
 
     # --- transport ---
 
-    @staticmethod
-    async def _chunks(response: aiohttp.ClientResponse, what: str) -> AsyncIterator[bytes]:
+    async def _chunks(self, response: aiohttp.ClientResponse, what: str) -> AsyncIterator[bytes]:
         try:
             async for chunk in response.content.iter_any():
                 yield chunk
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            raise _unreachable(what, error) from error
+            raise self._unreachable(what, error) from error
 
     @asynccontextmanager
     async def _open(
@@ -401,55 +441,76 @@ class KubeClient:
         body: bytes,
         content_type: str,
         timeouts: aiohttp.ClientTimeout,
+        accept: str = JSON,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """Send a request, once more with a renewed token on 401, and judge the status."""
+        """Send a request and judge the status.
+
+        It is sent once more where that may help: when the credentials were refused, or the server
+        not trusted, and a file or plugin holds newer ones.
+        """
         what = f"{method} {path}"
-        for renew in (False, True):
-            session, identity = await self._ready(what, renew)
-            headers = {"Accept": "application/json"}
+        identity = await self._identity(what)
+        again = False
+        while True:
+            session = self._connect(identity, what)
+            headers = [("Accept", accept), *self.config.headers]
             if identity.authorization:
-                headers["Authorization"] = identity.authorization
+                headers.append(("Authorization", identity.authorization))
             if body:
-                headers["Content-Type"] = content_type
+                headers.append(("Content-Type", content_type))
             try:
-                response = await session.request(
-                    method,
-                    self.config.server + path,
-                    params=query,
-                    data=body or None,
-                    headers=headers,
-                    timeout=timeouts,
-                    allow_redirects=False,
-                    proxy=self.config.proxy or None,
-                    server_hostname=self.config.server_name or None,
-                    ssl=self._tls,
-                )
+                async with asyncio.timeout(self._seconds):  # a watch has no other up to its answer
+                    response = await session.request(
+                        method,
+                        self.config.server + path,
+                        params=query,
+                        data=body or None,
+                        headers=headers,
+                        timeout=timeouts,
+                        allow_redirects=False,
+                        proxy=self.config.proxy or None,
+                        server_hostname=self.config.server_name or None,
+                        ssl=self._tls,
+                    )
             except (aiohttp.ClientError, OSError, TimeoutError) as error:
-                raise _unreachable(what, error) from error
+                untrusted = isinstance(error, aiohttp.ClientConnectorCertificateError)
+                if untrusted and not again and self._trusts_others_now():
+                    again = True
+                    continue
+                raise self._unreachable(what, error) from error
             async with response:
                 if response.status < 300:
                     yield response
                     return
-                error_body = await _read_some(response, what)
-            if response.status != 401 or renew:
-                raise _error_from(response.status, error_body, response.headers, what)
+                error_body = await self._read_some(response, what)
+            if response.status == 401 and not again:
+                again, refused = True, identity
+                identity = await self._identity(what, refused)
+                if identity != refused:
+                    continue
+            raise _error_from(
+                response.status, error_body, response.headers, what, self.config.origin
+            )
 
-    async def _ready(self, what: str, renew: bool) -> tuple[aiohttp.ClientSession, Identity]:
-        """The session and who we are; a source of credentials may fail now and work later."""
+    async def _identity(self, what: str, refused: Identity | None = None) -> Identity:
+        """Who we are; a source of credentials may fail now and work later."""
         try:
-            identity = await self.config.credentials.identity(renew=renew)
-            return self._connect(identity), identity
+            return await self.config.credentials.identity(refused)
         except KubeConfigError as error:
-            raise UnauthorizedError(401, "NoCredentials", f"{what}: {error}") from error
+            raise _no_credentials(what, error) from error
 
-    def _connect(self, identity: Identity) -> aiohttp.ClientSession:
-        """The session; a new client certificate needs a new TLS context, connections as they come.
+    def _connect(self, identity: Identity, what: str) -> aiohttp.ClientSession:
+        """The session; new certificates need a new TLS context, and connections as they come.
 
-        Connections made with the certificate before it end when they are next idle.
+        Connections made with those before end when they are next idle.
         """
-        if self._session is None or self._tls is None or _differ(identity, self._tls_for):
-            self._tls = self.config.ssl_context(identity) or True
-            self._tls_for = identity
+        try:
+            made_of = (identity.certificate, identity.key, self.config.ca.read())
+            if self._tls is None or made_of != self._tls_made_of:
+                self._tls = self.config.ssl_context(identity) or True
+                self._tls_made_of = made_of
+        except KubeConfigError as error:
+            raise _no_credentials(what, error) from error
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(
@@ -461,26 +522,28 @@ class KubeClient:
             )
         return self._session
 
+    def _trusts_others_now(self) -> bool:
+        """Whether the authorities' file was replaced since it was last read."""
+        return self.config.ca.read(renew=True) != self._tls_made_of[-1]
 
-def _differ(one: Identity, other: Identity) -> bool:
-    return (one.certificate, one.key) != (other.certificate, other.key)
+    async def _read_some(self, response: aiohttp.ClientResponse, what: str) -> bytes:
+        """The beginning of an error body; a proxy's page may be of any length."""
+        try:
+            async with asyncio.timeout(self._seconds):
+                body = b""
+                while len(body) < limits.KUBE_ERROR_BODY_BYTES:
+                    chunk = await response.content.readany()
+                    if not chunk:
+                        break
+                    body += chunk
+                return body
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise self._unreachable(what, error) from error
+
+    def _unreachable(self, what: str, error: BaseException) -> UnreachableError:
+        fault = describe(error, self.config)
+        return UnreachableError(0, "Unreachable", f"{what}: {fault.words}", remedy=fault.remedy)
 
 
-async def _read_some(response: aiohttp.ClientResponse, what: str) -> bytes:
-    """The beginning of an error body; a proxy's page may be of any length."""
-    try:
-        async with asyncio.timeout(limits.KUBE_REQUEST_SECONDS):
-            body = b""
-            while len(body) < limits.KUBE_ERROR_BODY_BYTES:
-                chunk = await response.content.readany()
-                if not chunk:
-                    break
-                body += chunk
-            return body
-    except (aiohttp.ClientError, OSError, TimeoutError) as error:
-        raise _unreachable(what, error) from error
-
-
-def _unreachable(what: str, error: BaseException) -> UnreachableError:
-    text = "no answer in time" if isinstance(error, TimeoutError) else str(error)
-    return UnreachableError(0, "Unreachable", f"{what}: {text or type(error).__name__}")
+def _no_credentials(what: str, error: KubeConfigError) -> UnauthorizedError:
+    return UnauthorizedError(401, "NoCredentials", f"{what}: {error.message}", remedy=error.remedy)

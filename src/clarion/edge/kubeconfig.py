@@ -1,214 +1,60 @@
-"""Where the API server is and who we are to it: in-cluster, kubeconfig files, exec plugins."""
+"""Where the API server is and who we are to it: in-cluster, and kubeconfig files.
 
-import asyncio
+<https://kubernetes.io/docs/reference/config-api/kubeconfig.v1/>; where that page leaves a choice,
+kubectl's is taken.
+"""
+
 import base64
 import binascii
 import os
 import ssl
 import tempfile
 from collections.abc import Mapping
-from datetime import datetime
-from ipaddress import ip_address, ip_network
 from pathlib import Path
-from typing import Any, Protocol
-from urllib.parse import urlsplit
+from typing import Any
+from urllib.parse import quote, urlsplit
 
 import msgspec
 import yaml
 
-from clarion.base import limits
-from clarion.base.errors import ClarionError
 from clarion.base.ports import Clock
+from clarion.edge.credentials import (
+    Credentials,
+    FileCredentials,
+    Given,
+    Identity,
+    KubeConfigError,
+    Material,
+    Replaced,
+)
+from clarion.edge.execplugin import ExecConfig, ExecPlugin, check_plugin
+from clarion.edge.proxies import check_proxy, environment_proxy
 
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
-_EXEC_API_VERSIONS = ("client.authentication.k8s.io/v1", "client.authentication.k8s.io/v1beta1")
-
-
-class KubeConfigError(ClarionError):
-    """A credential source cannot be used; the message names the file and the field."""
-
-
-class Identity(msgspec.Struct, frozen=True):
-    """What proves who we are: an Authorization header, a client certificate, or both."""
-
-    authorization: str = ""
-    certificate: bytes = b""
-    key: bytes = b""
-
-
-class Credentials(Protocol):
-    """A source of identity that may change as time passes."""
-
-    async def identity(self, *, renew: bool = False) -> Identity:
-        """The present identity; `renew` when the server has just refused the last one."""
-        ...
-
-
-class StaticCredentials:
-    """An identity that never changes."""
-
-    def __init__(self, identity: Identity) -> None:
-        self._identity = identity
-
-    async def identity(self, *, renew: bool = False) -> Identity:  # noqa: ARG002 - the port's form
-        """The identity."""
-        return self._identity
-
-
-class TokenFile:
-    """A bearer token in a file that somebody else replaces: read each minute and when refused."""
-
-    def __init__(self, path: Path, clock: Clock, certificate: Identity) -> None:
-        self._path = path
-        self._clock = clock
-        self._base = certificate
-        self._identity: Identity | None = None
-        self._read_at = 0.0
-
-    async def identity(self, *, renew: bool = False) -> Identity:
-        """The identity with the token as last read."""
-        age = self._clock.monotonic() - self._read_at
-        if self._identity is None or renew or age >= limits.KUBE_TOKEN_REREAD_SECONDS:
-            try:
-                token = self._path.read_text().strip()
-            except OSError as error:
-                if self._identity is None:
-                    raise KubeConfigError(f"{self._path}: {error.strerror}") from error
-                return self._identity  # a token being replaced: the old one may still serve
-            if not token:
-                raise KubeConfigError(f"{self._path}: the token file is empty")
-            self._identity = msgspec.structs.replace(self._base, authorization=f"Bearer {token}")
-            self._read_at = self._clock.monotonic()
-        return self._identity
-
-
-class _ExecEnv(msgspec.Struct, frozen=True):
-    name: str
-    value: str
-
-
-class _Exec(msgspec.Struct, frozen=True, rename="camel"):
-    command: str
-    api_version: str = _EXEC_API_VERSIONS[0]
-    args: list[str] | None = None
-    env: list[_ExecEnv] | None = None
-    install_hint: str = ""
-    provide_cluster_info: bool = False
-    interactive_mode: str = "Never"
-
-
-class _ExecStatus(msgspec.Struct, frozen=True, rename="camel"):
-    token: str = ""
-    client_certificate_data: str = ""
-    client_key_data: str = ""
-    expiration_timestamp: datetime | None = None
-
-
-class _ExecCredential(msgspec.Struct, frozen=True, rename="camel"):
-    kind: str
-    api_version: str
-    status: _ExecStatus
-
-
-class ExecPlugin:
-    """A program that prints an ExecCredential; run again when it expires or is refused."""
-
-    def __init__(self, plugin: _Exec, cluster: dict[str, Any], clock: Clock, origin: str) -> None:
-        self._plugin = plugin
-        self._cluster = cluster
-        self._clock = clock
-        self._origin = origin
-        self._identity: Identity | None = None
-        self._expires: datetime | None = None
-        self._running: asyncio.Task[Identity] | None = None
-
-    async def identity(self, *, renew: bool = False) -> Identity:
-        """The identity; many callers at once share one run of the plugin."""
-        expired = self._expires is not None and self._clock.now() >= self._expires
-        if self._identity is not None and not renew and not expired:
-            return self._identity
-        if self._running is None:
-            self._running = asyncio.create_task(self._run())
-            self._running.add_done_callback(self._ran)
-        return await asyncio.shield(self._running)
-
-    def _ran(self, _task: asyncio.Task[Identity]) -> None:
-        self._running = None
-
-    async def _run(self) -> Identity:
-        plugin = self._plugin
-        info = {
-            "kind": "ExecCredential",
-            "apiVersion": plugin.api_version,
-            "spec": {"interactive": False},
-        }
-        if plugin.provide_cluster_info:
-            info["spec"] = {"interactive": False, "cluster": self._cluster}
-        environment = dict(os.environ)
-        environment |= {pair.name: pair.value for pair in plugin.env or ()}
-        environment["KUBERNETES_EXEC_INFO"] = msgspec.json.encode(info).decode()
-        try:
-            process = await asyncio.create_subprocess_exec(
-                plugin.command,
-                *(plugin.args or ()),
-                env=environment,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.PIPE,
-            )
-        except OSError as error:
-            raise KubeConfigError(
-                f"{self._origin}: cannot run {plugin.command!r}: {error.strerror}",
-                plugin.install_hint.strip(),
-            ) from error
-        try:
-            async with asyncio.timeout(limits.KUBE_EXEC_PLUGIN_SECONDS):
-                out, err = await process.communicate()
-        except TimeoutError as error:
-            process.kill()
-            await process.wait()
-            raise KubeConfigError(f"{self._origin}: {plugin.command!r} does not end") from error
-        if process.returncode:
-            said = err.decode(errors="replace").strip()[-400:]
-            raise KubeConfigError(
-                f"{self._origin}: {plugin.command!r} ended with {process.returncode}: {said}"
-            )
-        return self._accept(out)
-
-    def _accept(self, out: bytes) -> Identity:
-        try:
-            credential = msgspec.json.decode(out, type=_ExecCredential)
-        except msgspec.MsgspecError as error:
-            raise KubeConfigError(
-                f"{self._origin}: {self._plugin.command!r} printed no ExecCredential: {error}"
-            ) from error
-        status = credential.status
-        if credential.api_version != self._plugin.api_version or not (
-            status.token or status.client_certificate_data
-        ):
-            raise KubeConfigError(
-                f"{self._origin}: {self._plugin.command!r} printed {credential.api_version} "
-                f"without a credential of {self._plugin.api_version}"
-            )
-        self._expires = status.expiration_timestamp
-        self._identity = Identity(
-            f"Bearer {status.token}" if status.token else "",
-            status.client_certificate_data.encode(),
-            status.client_key_data.encode(),
-        )
-        return self._identity
+_MOUNT = "set automountServiceAccountToken for the Pod"
+_EXEC_EXTENSION = "client.authentication.k8s.io/exec"
 
 
 class KubeConfig(msgspec.Struct, frozen=True):
-    """How to reach one API server as one user."""
+    """How to reach one API server as one user.
+
+    Attributes:
+        ca: Certificates (PEM) of the authorities that the server's must be signed by; empty: the
+            system's.
+        insecure: Whether the server may be anybody.
+        server_name: Checked in the server's certificate instead of the host in `server`.
+        headers: Sent with every request: whom to impersonate.
+        origin: The file that this was read from.
+    """
 
     server: str
     credentials: Credentials
     namespace: str = "default"
-    ca: bytes = b""  # PEM; empty: the system's
+    ca: Material = Given()
     insecure: bool = False
-    server_name: str = ""  # checked in the certificate instead of the host in `server`
+    server_name: str = ""
     proxy: str = ""
+    headers: tuple[tuple[str, str], ...] = ()
     origin: str = ""
 
     def ssl_context(self, identity: Identity) -> ssl.SSLContext | None:
@@ -216,7 +62,7 @@ class KubeConfig(msgspec.Struct, frozen=True):
         if not self.server.startswith("https:"):
             return None
         try:
-            context = ssl.create_default_context(cadata=self.ca.decode("ascii") or None)
+            context = ssl.create_default_context(cadata=self.ca.read().decode("ascii") or None)
         except (ssl.SSLError, UnicodeDecodeError, ValueError) as error:
             raise KubeConfigError(
                 f"{self.origin}: certificate-authority holds no PEM: {error}"
@@ -244,6 +90,11 @@ class KubeConfig(msgspec.Struct, frozen=True):
 # --- kubeconfig files -----------------------------------------------------------------------
 
 
+class _Extension(msgspec.Struct, frozen=True):
+    name: str
+    extension: Any = None
+
+
 class _Cluster(msgspec.Struct, frozen=True, rename="kebab"):
     server: str = ""
     certificate_authority: str = ""
@@ -251,6 +102,8 @@ class _Cluster(msgspec.Struct, frozen=True, rename="kebab"):
     insecure_skip_tls_verify: bool = False
     tls_server_name: str = ""
     proxy_url: str = ""
+    disable_compression: bool = False
+    extensions: list[_Extension] | None = None
 
 
 class _User(msgspec.Struct, frozen=True, rename="kebab"):
@@ -262,8 +115,12 @@ class _User(msgspec.Struct, frozen=True, rename="kebab"):
     token_file: str = msgspec.field(name="tokenFile", default="")
     username: str = ""
     password: str = ""
-    exec: _Exec | None = None
+    exec: ExecConfig | None = None
     auth_provider: Any = None
+    as_name: str = msgspec.field(name="as", default="")
+    as_uid: str = ""
+    as_groups: list[str] | None = None
+    as_user_extra: dict[str, list[str]] | None = None
 
 
 class _Context(msgspec.Struct, frozen=True):
@@ -294,6 +151,23 @@ class _File(msgspec.Struct, frozen=True, rename="kebab"):
     current_context: str = ""
 
 
+_Files = list[tuple[Path, _File]]
+
+
+class _Place(msgspec.Struct, frozen=True):
+    """Where a row stands: the file, and the row in words."""
+
+    path: Path
+    row: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.row}"
+
+    def beside(self, file: str) -> Path:
+        """A path in the row, which is relative to the file."""
+        return self.path.parent / file
+
+
 def load_kubeconfig(
     paths: list[Path], clock: Clock, *, context: str = "", environ: Mapping[str, str] = os.environ
 ) -> KubeConfig:
@@ -301,7 +175,7 @@ def load_kubeconfig(
 
     Args:
         paths: The files; those that are absent are passed over unless all are.
-        clock: For the age of tokens.
+        clock: For the age of what is read from other files.
         context: Which context; by default `current-context`.
         environ: Where proxies are named.
 
@@ -313,11 +187,16 @@ def load_kubeconfig(
         raise KubeConfigError(f"{', '.join(map(str, paths))}: no such file")
     named = context or next((file.current_context for _, file in files if file.current_context), "")
     if not named:
-        raise KubeConfigError(f"{files[0][0]}: current-context is empty", "name a context")
-    chosen = _pick(files, "contexts", named)[1].context
-    at, cluster = _pick(files, "clusters", chosen.cluster)
-    user_at, user = _pick(files, "users", chosen.user) if chosen.user else (at, _NamedUser(""))
-    return _combine(chosen, (at, cluster.cluster), (user_at, user.user or _User()), clock, environ)
+        known = _names(files, "contexts")
+        raise KubeConfigError(f"{files[0][0]}: current-context is empty", f"set it to {known}")
+    place, row = _pick(files, "contexts", named)
+    chosen: _Context = row.context
+    at, cluster = _pick(files, "clusters", chosen.cluster, f"{place}.cluster: ")
+    user_at, user = at, _User()
+    if chosen.user:
+        user_at, user_row = _pick(files, "users", chosen.user, f"{place}.user: ")
+        user = user_row.user or _User()
+    return _combine(chosen, (at, cluster.cluster), (user_at, user), clock, environ)
 
 
 def _read(path: Path) -> _File:
@@ -333,121 +212,144 @@ def _read(path: Path) -> _File:
         raise KubeConfigError(f"{path}: {error}") from error
 
 
-def _pick(files: list[tuple[Path, _File]], section: str, name: str) -> tuple[Path, Any]:
+def _names(files: _Files, section: str) -> str:
+    rows = [row.name for _, file in files for row in getattr(file, section) or ()]
+    return " or ".join(rows) or f"an entry of {section}: there is none yet"
+
+
+def _pick(files: _Files, section: str, name: str, why: str = "") -> tuple[_Place, Any]:
     for path, file in files:
         for row in getattr(file, section) or ():
             if row.name == name:
-                return path, row
-    raise KubeConfigError(f"{files[0][0]}: {section} has no entry named {name!r}")
+                return _Place(path, f"{section}[{name}]"), row
+    where = ", ".join(str(path) for path, _ in files)
+    raise KubeConfigError(
+        f"{why}{where}: {section} has no entry named {name!r}", f"use {_names(files, section)}"
+    )
 
 
 def _combine(
     context: _Context,
-    cluster_row: tuple[Path, _Cluster],
-    user_row: tuple[Path, _User],
+    cluster_row: tuple[_Place, _Cluster],
+    user_row: tuple[_Place, _User],
     clock: Clock,
     environ: Mapping[str, str],
 ) -> KubeConfig:
-    path, cluster = cluster_row
+    at, cluster = cluster_row
     if urlsplit(cluster.server).scheme not in ("http", "https"):
-        raise KubeConfigError(f"{path}: clusters[{context.cluster}].server is not an http(s) URL")
-    if urlsplit(cluster.proxy_url).scheme not in ("", "http", "https"):
         raise KubeConfigError(
-            f"{path}: clusters[{context.cluster}].proxy-url: only http proxies are supported"
+            f"{at}.server: {cluster.server!r} is not an http(s) URL", "write https://HOST:PORT"
         )
-    where = f"{path}: clusters[{context.cluster}]"
     ca = _material(
-        path,
+        at,
         cluster.certificate_authority,
         cluster.certificate_authority_data,
-        f"{where}.certificate-authority",
+        "certificate-authority",
+        clock,
     )
+    if ca is not None and cluster.insecure_skip_tls_verify:
+        raise KubeConfigError(
+            f"{at}: insecure-skip-tls-verify beside a certificate-authority", "remove one of them"
+        )
     server = cluster.server.rstrip("/")
+    if cluster.proxy_url:
+        proxy = check_proxy(cluster.proxy_url, f"{at}.proxy-url")
+    else:
+        proxy = environment_proxy(server, environ)
     return KubeConfig(
         server=server,
-        credentials=_credentials(user_row, context.user, cluster, clock),
+        credentials=_credentials(user_row, cluster, ca, clock),
         namespace=context.namespace or "default",
-        ca=ca,
+        ca=ca or Given(),
         insecure=cluster.insecure_skip_tls_verify,
         server_name=cluster.tls_server_name,
-        proxy=cluster.proxy_url or _environment_proxy(server, environ),
-        origin=str(path),
+        proxy=proxy,
+        headers=_impersonation(*user_row),
+        origin=str(at.path),
     )
 
 
-def _material(path: Path, file: str, data: str, field: str) -> bytes:
-    """The bytes of a field that is given inline (base64, wins) or as a file beside the config."""
+def _material(at: _Place, file: str, data: str, field: str, clock: Clock) -> Material | None:
+    """A field that is given inline (base64, wins) or as a file beside the config; None: neither."""
     if data:
         try:
-            return base64.b64decode(data, validate=True)
+            return Given(base64.b64decode(data, validate=True))
         except binascii.Error as error:
-            raise KubeConfigError(f"{field}-data: not base64: {error}") from error
+            raise KubeConfigError(f"{at}.{field}-data: not base64: {error}") from error
     if not file:
-        return b""
-    try:
-        return path.parent.joinpath(file).read_bytes()
-    except OSError as error:
-        raise KubeConfigError(f"{field}: {file}: {error.strerror}") from error
+        return None
+    material = Replaced(at.beside(file), f"{at}.{field}", clock)
+    material.read()
+    return material
 
 
 def _credentials(
-    row: tuple[Path, _User], name: str, cluster: _Cluster, clock: Clock
+    row: tuple[_Place, _User], cluster: _Cluster, ca: Material | None, clock: Clock
 ) -> Credentials:
-    path, user = row
-    where = f"{path}: users[{name}]"
-    certificate = Identity(
-        certificate=_material(
-            path,
-            user.client_certificate,
-            user.client_certificate_data,
-            f"{where}.client-certificate",
-        ),
-        key=_material(path, user.client_key, user.client_key_data, f"{where}.client-key"),
+    at, user = row
+    certificate = _material(
+        at, user.client_certificate, user.client_certificate_data, "client-certificate", clock
     )
-    if bool(certificate.certificate) != bool(certificate.key):
-        raise KubeConfigError(f"{where}: client-certificate and client-key go together")
+    key = _material(at, user.client_key, user.client_key_data, "client-key", clock)
+    if (certificate is None) != (key is None):
+        missing = "client-key" if key is None else "client-certificate"
+        raise KubeConfigError(
+            f"{at}: client-certificate and client-key go together", f"add {missing}"
+        )
+    if user.token_file or user.token:
+        token = Replaced(at.beside(user.token_file), f"{at}.tokenFile", clock)
+        given = Given(user.token.encode())
+        return FileCredentials(
+            token if user.token_file else given, certificate, key, fallback=user.token
+        )
     if user.exec is not None:
-        if user.exec.api_version not in _EXEC_API_VERSIONS:
-            raise KubeConfigError(f"{where}.exec.apiVersion: {user.exec.api_version} is not known")
+        check_plugin(user.exec, f"{at}.exec")
         plugin = user.exec
         if os.sep in plugin.command:  # relative to the file, as kubectl reads it
-            plugin = msgspec.structs.replace(plugin, command=str(path.parent / plugin.command))
-        return ExecPlugin(plugin, msgspec.to_builtins(cluster), clock, f"{where}.exec")
+            plugin = msgspec.structs.replace(plugin, command=str(at.beside(plugin.command)))
+        return ExecPlugin(plugin, _cluster_info(cluster, ca), clock, f"{at}.exec")
     if user.auth_provider is not None:
-        raise KubeConfigError(f"{where}.auth-provider is gone from Kubernetes", "use exec")
-    if user.token_file and not user.token:
-        return TokenFile(path.parent / user.token_file, clock, certificate)
-    header = f"Bearer {user.token}" if user.token else ""
-    if user.username and not header:
-        pair = base64.b64encode(f"{user.username}:{user.password}".encode()).decode()
-        header = f"Basic {pair}"
-    return StaticCredentials(msgspec.structs.replace(certificate, authorization=header))
+        raise KubeConfigError(
+            f"{at}.auth-provider: auth providers are gone since Kubernetes 1.26", "use exec"
+        )
+    if user.username or user.password:
+        raise KubeConfigError(
+            f"{at}.username: API servers take no passwords since Kubernetes 1.19",
+            "use a token, a client certificate or exec",
+        )
+    return FileCredentials(None, certificate, key)
 
 
-def _environment_proxy(server: str, environ: Mapping[str, str]) -> str:
-    """What `HTTPS_PROXY` and the like say of this server; never for this machine itself."""
-    proxies = {
-        name.lower().removesuffix("_proxy"): value
-        for name, value in environ.items()
-        if name.lower().endswith("_proxy")
+def _cluster_info(cluster: _Cluster, ca: Material | None) -> dict[str, Any]:
+    """What an exec plugin may know of the cluster: client.authentication.k8s.io/v1 Cluster."""
+    info: dict[str, Any] = {
+        "server": cluster.server,
+        "tls-server-name": cluster.tls_server_name,
+        "insecure-skip-tls-verify": cluster.insecure_skip_tls_verify,
+        "certificate-authority-data": base64.b64encode(ca.read()).decode() if ca else "",
+        "proxy-url": cluster.proxy_url,
+        "disable-compression": cluster.disable_compression,
+        "config": next(
+            (one.extension for one in cluster.extensions or () if one.name == _EXEC_EXTENSION), None
+        ),
     }
-    parts = urlsplit(server)
-    host = parts.hostname or ""
-    local = host in ("localhost", "::1") or host.startswith("127.")
-    if local or any(_bypassed(host, entry.strip()) for entry in proxies.get("no", "").split(",")):
-        return ""
-    return proxies.get(parts.scheme, "")
+    return {name: value for name, value in info.items() if value}
 
 
-def _bypassed(host: str, entry: str) -> bool:
-    """Whether an entry of `NO_PROXY` (name, domain, network or `*`) covers this host."""
-    if "/" in entry:
-        try:
-            return ip_address(host) in ip_network(entry, strict=False)
-        except ValueError:
-            return False
-    name = entry.lstrip("*").lstrip(".")
-    return entry == "*" or (bool(name) and (host == name or host.endswith(f".{name}")))
+def _impersonation(at: _Place, user: _User) -> tuple[tuple[str, str], ...]:
+    """The headers that ask to be treated as somebody else."""
+    rest = [("Impersonate-Group", group) for group in user.as_groups or ()]
+    rest += [("Impersonate-Uid", user.as_uid)] if user.as_uid else []
+    for name, values in (user.as_user_extra or {}).items():
+        # Header names are tokens (RFC 9110 §5.6.2); the server takes the rest percent-encoded.
+        rest += [(f"Impersonate-Extra-{quote(name.lower(), safe='')}", value) for value in values]
+    if not user.as_name:
+        if rest:
+            raise KubeConfigError(
+                f"{at}: as-groups, as-uid and as-user-extra need a user", "add `as`"
+            )
+        return ()
+    return (("Impersonate-User", user.as_name), *rest)
 
 
 # --- in a cluster, and the choice -----------------------------------------------------------
@@ -469,19 +371,26 @@ def in_cluster(
     host = environ.get("KUBERNETES_SERVICE_HOST", "")
     port = environ.get("KUBERNETES_SERVICE_PORT", "443")
     if not host:
-        raise KubeConfigError("KUBERNETES_SERVICE_HOST is not set: this is not a Pod")
-    try:
-        ca = account.joinpath("ca.crt").read_bytes()
-        namespace = account.joinpath("namespace").read_text().strip()
-    except OSError as error:
         raise KubeConfigError(
-            f"{error.filename}: {error.strerror}", "set automountServiceAccountToken for the Pod"
-        ) from error
+            "KUBERNETES_SERVICE_HOST is not set: this is not a Pod", "give --kubeconfig"
+        )
+    ca = Replaced(account / "ca.crt", "service account", clock)
+    token = Replaced(account / "token", "service account", clock)
+    try:
+        namespace = account.joinpath("namespace").read_text().strip()
+        ca.read()
+        token.read()
+    except OSError as error:
+        raise KubeConfigError(f"{error.filename}: {error.strerror}", _MOUNT) from error
+    except KubeConfigError as error:
+        raise KubeConfigError(error.message, _MOUNT) from error
+    server = f"https://{f'[{host}]' if ':' in host else host}:{port}"
     return KubeConfig(
-        server=f"https://{f'[{host}]' if ':' in host else host}:{port}",
-        credentials=TokenFile(account / "token", clock, Identity()),
+        server=server,
+        credentials=FileCredentials(token),
         namespace=namespace,
         ca=ca,
+        proxy=environment_proxy(server, environ),
         origin=str(account),
     )
 

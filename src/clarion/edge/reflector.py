@@ -1,7 +1,6 @@
 """Typed objects of the API server, kept up to date: drives `proto.kube.reflector` over HTTP."""
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final, Generic, TypeVar, cast
 
@@ -10,6 +9,7 @@ import msgspec
 from clarion.base import limits
 from clarion.base.errors import DecodeError
 from clarion.base.ports import Clock, Entropy
+from clarion.edge.grounds import grounds_of, stands_on_cluster
 from clarion.edge.kubeclient import (
     EVERYTHING,
     ApiError,
@@ -22,8 +22,9 @@ from clarion.model import codec
 from clarion.model.kinds import Kind, kind_of
 from clarion.model.meta import KubeObject, ObjectKey
 from clarion.proto.kube import reflector as machine
-from clarion.proto.kube.guard import DeletionGuard, GuardPolicy, Served
-from clarion.proto.kube.wire import Decoded, LineSplitter, decode_page
+from clarion.proto.kube.failures import RequestFailed, TroubleCode
+from clarion.proto.kube.guard import DeletionGuard, Ground, GuardPolicy
+from clarion.proto.kube.wire import Decoded, Key, LineSplitter, decode_page
 
 O = TypeVar("O", bound=KubeObject)  # noqa: E741 - an object
 
@@ -69,8 +70,10 @@ class ReflectorHealth(msgspec.Struct, frozen=True):
 
     Attributes:
         trouble: What keeps us from following now; empty: nothing.
+        error: The same in words.
         set_aside: Objects that cannot be read, with the reason.
-        orphans: Objects that stay in force although their definition was deleted with them.
+        orphans: Objects that stay in force although they vanished, with what they stood on.
+        lost: What they stood on.
     """
 
     kind: str
@@ -79,8 +82,10 @@ class ReflectorHealth(msgspec.Struct, frozen=True):
     synced: bool
     version: str
     trouble: str
+    error: str
     set_aside: dict[str, str]
     orphans: int
+    lost: tuple[str, ...]
     lists: int
     watches: int
     events: int
@@ -97,8 +102,9 @@ class Reflector(Generic[O]):
         on_delta: Told of each change, on the loop, after the store has it.
         selection: Which objects.
         policy: Sizes and times.
-        guard: Times for telling a deleted object of a custom kind from a deleted definition; None
-            for kinds that we only write to ourselves, whose loss withdraws nothing.
+        guard: Times for telling deletions that somebody meant from objects that vanish with what
+            they stand on; None for kinds that we only write to ourselves, whose loss withdraws
+            nothing.
         keep: What is kept of each object, under its own key; by default all of it.
         log: Where troubles are told.
     """
@@ -127,13 +133,18 @@ class Reflector(Generic[O]):
         self._on_delta = on_delta
         self._log = (log or Log("reflector")).bind(kind=self.kind.kind)
         self._policy = policy or machine.Policy(page_items=limits.KUBE_PAGE_ITEMS)
-        self._guard = DeletionGuard(guard) if guard and self.kind.custom else None
+        self._guard_policy = guard
+        self._guard = DeletionGuard(guard) if guard else None
         self._guard_wake = asyncio.Event()
+        self._grounds = grounds_of(client, self.kind, selection, self._log)
+        # A deletion in a watch is part of a history without gaps: only for configuration does more
+        # hang on it than the object itself.
+        self._listed_only = stands_on_cluster(self.kind)
         self._of = of
         self._keep = keep
         self._machine = machine.Reflector(self._decode, self._policy)
-        self._set_aside: dict[str, str] = {}
-        self._trouble = ""
+        self._listed, self._asked = False, guard is None
+        self._trouble = self._error = ""
         self._lists = self._watches = self._events = 0
 
     @property
@@ -146,8 +157,10 @@ class Reflector(Generic[O]):
             synced=self.synced.is_set(),
             version=self._machine.version,
             trouble=self._trouble,
-            set_aside=dict(self._set_aside),
+            error=self._error,
+            set_aside={str(ObjectKey(*key)): why for key, why in self._machine.set_aside.items()},
             orphans=len(self._guard.orphans) if self._guard else 0,
+            lost=self._grounds.lost,
             lists=self._lists,
             watches=self._watches,
             events=self._events,
@@ -159,16 +172,17 @@ class Reflector(Generic[O]):
         except codec.UndecodableError as error:
             raise DecodeError(error.message) from error
         kept = obj if self._keep is None else self._keep(obj)
-        return Decoded(obj.key, obj.metadata.resource_version, kept)
+        return Decoded(obj.key, obj.metadata.resource_version, kept, obj.metadata.uid)
 
     async def run(self) -> None:
         """Follow the server until cancelled."""
-        if self._guard is None:
+        if self._guard is None or self._guard_policy is None:
             await self._converse()
             return
+        over = self._watch_over(self._guard, self._guard_policy)
         async with asyncio.TaskGroup() as group:
             group.create_task(self._converse(), name=f"follow {self.kind.plural}")
-            group.create_task(self._watch_over(self._guard), name=f"guard {self.kind.plural}")
+            group.create_task(over, name=f"guard {self.kind.plural}")
 
     async def _converse(self) -> None:
         command = self._feed(machine.Start())
@@ -177,14 +191,17 @@ class Reflector(Generic[O]):
                 command = await self._list(command)
             elif isinstance(command, machine.StartWatch):
                 command = await self._watch(command)
+            elif isinstance(command, machine.StartProbe):
+                command = await self._probe()
             else:
-                await self._until_deadline()
+                await asyncio.sleep(self._until_deadline())
                 command = self._feed(machine.TimerFired())
 
-    async def _until_deadline(self) -> None:
+    def _until_deadline(self) -> float:
+        """Seconds until the machine wants to be woken."""
         deadline = self._machine.deadline
-        assert deadline is not None, "a machine without a command waits for a time"
-        await asyncio.sleep(max(0.0, deadline - self._clock.monotonic()))
+        assert deadline is not None, "a machine that lists has no deadline, and is not asked"
+        return max(0.0, deadline - self._clock.monotonic())
 
     # --- requests ---
 
@@ -198,7 +215,7 @@ class Reflector(Generic[O]):
         except ApiError as error:
             return self._feed(_failed(error))
         except DecodeError as error:
-            return self._feed(machine.RequestFailed(400, "BadAnswer", error.message))
+            return self._feed(RequestFailed(400, "BadAnswer", error.message))
         items, step = page.items, limits.KUBE_DECODE_ITEMS
         while len(items) > step:
             head, items = items[:step], items[step:]
@@ -206,19 +223,29 @@ class Reflector(Generic[O]):
             await asyncio.sleep(0)
         return self._feed(machine.PageReceived(items, page.version, page.token))
 
+    async def _probe(self) -> machine.Output[O] | None:
+        try:
+            page = decode_page(await self._client.list_page(self.kind, self._selection, limit=1))
+        except ApiError as error:
+            return self._feed(_failed(error))
+        except DecodeError as error:
+            return self._feed(RequestFailed(400, "BadAnswer", error.message))
+        return self._feed(machine.ProbeAnswered(page.version))
+
     async def _watch(self, command: machine.StartWatch) -> machine.Output[O] | None:
         self._watches += 1
-        deadline = self._machine.deadline
-        assert deadline is not None, "a watch always has an end"
         try:
-            async with asyncio.timeout(max(0.0, deadline - self._clock.monotonic())):
-                return await self._follow(command)
+            async with asyncio.timeout(self._until_deadline()) as limit:
+                return await self._follow(command, limit)
         except TimeoutError:
             watching = self._machine.state is machine.State.WATCHING
             return self._feed(machine.TimerFired()) if watching else None
 
-    async def _follow(self, command: machine.StartWatch) -> machine.Output[O] | None:
+    async def _follow(
+        self, command: machine.StartWatch, limit: asyncio.Timeout
+    ) -> machine.Output[O] | None:
         splitter = LineSplitter(limits.KUBE_WATCH_LINE_BYTES)
+        loop = asyncio.get_running_loop()
         opened = False
         try:
             async with self._client.watch(
@@ -226,48 +253,64 @@ class Reflector(Generic[O]):
             ) as chunks:
                 opened = True
                 self._feed(machine.StreamOpened())
+                limit.reschedule(loop.time() + self._until_deadline())
                 async for chunk in chunks:
                     for line in splitter.feed(chunk):
                         self._feed(machine.LineReceived(line))
                         if self._machine.state is not machine.State.WATCHING:
                             return None
+                    limit.reschedule(loop.time() + self._until_deadline())
         except ApiError as error:
-            ended = machine.StreamEnded(error.message)
+            ended = machine.StreamEnded(str(error))
             return self._feed(ended if opened else _failed(error))
         except DecodeError as error:
             return self._feed(machine.StreamEnded(error.message))
         return self._feed(machine.StreamEnded())
 
-    # --- deletions of custom objects ---
+    # --- deletions that nobody meant ---
 
-    async def _watch_over(self, guard: DeletionGuard) -> None:
-        """Let deletions take force once the server is known to serve the kind still."""
+    async def _watch_over(self, guard: DeletionGuard, policy: GuardPolicy) -> None:
+        """Let deletions take force once what the objects stand on is known to be there still."""
+        answer = await self._grounds.ask()
+        self._asked = True
+        self._note_sync()
+        while answer is Ground.UNKNOWN:
+            await asyncio.sleep(policy.retry * (1 + self._entropy.random()))
+            answer = await self._grounds.ask()
         while True:
             self._guard_wake.clear()
             until = guard.deadline
             wait = None if until is None else max(0.0, until - self._clock.monotonic())
-            with contextlib.suppress(TimeoutError):
+            if guard.lost:
+                wait = policy.remind if wait is None else min(wait, policy.remind)
+            try:
                 async with asyncio.timeout(wait):
                     await self._guard_wake.wait()
-            began = self._clock.monotonic()
-            if guard.due(began):
-                answer = await self._ask_served()
-                guard.asked(answer, began, self._clock.monotonic())
-                if answer is Served.NOT:
+            except TimeoutError:
+                if guard.lost and not guard.due(self._clock.monotonic()):
                     self._tell_lost(guard)
-            for key in guard.take_released():
-                self._drop(ObjectKey(*key))
+            await self._settle_deletions(guard)
 
-    async def _ask_served(self) -> Served:
-        try:
-            return Served.IN_FULL if await self._client.serves(self.kind) else Served.NOT
-        except ApiError:
-            return Served.UNKNOWN
+    async def _settle_deletions(self, guard: DeletionGuard) -> None:
+        began = self._clock.monotonic()
+        if not guard.due(began):
+            return
+        answer = await self._grounds.ask()
+        before = guard.lost
+        guard.asked(answer, began, self._clock.monotonic(), len(self.store))
+        if guard.lost and not before:
+            self._tell_lost(guard)
+        if before and not guard.lost:
+            self._grounds.accept()
+            self._log.info("what was lost is restored")
+        for key in guard.take_released():
+            self._drop(_key(key))
 
     def _tell_lost(self, guard: DeletionGuard) -> None:
         self._log.error(
-            "the kind's CustomResourceDefinition is deleted, and its objects with it; all objects "
-            "last seen stay in force until they are restored or this program restarts",
+            "objects vanished with what they stand on; as last seen they stay in force until they "
+            "are restored or this program restarts",
+            lost=", ".join(self._grounds.lost),
             kept=len(guard.orphans),
         )
 
@@ -279,20 +322,20 @@ class Reflector(Generic[O]):
         command: machine.Output[O] | None = None
         for output in outputs:
             match output:
-                case machine.StartList() | machine.StartWatch():
+                case machine.StartList() | machine.StartWatch() | machine.StartProbe():
                     command = output
                 case machine.Upsert(key, value):
-                    self._put(ObjectKey(*key), value)
-                case machine.Remove(key):
-                    self._removed(ObjectKey(*key))
+                    self._put(_key(key), value)
+                case machine.Remove(key, listed):
+                    self._removed(_key(key), listed=listed)
                 case machine.StopWatch():
                     pass  # the stream is left as soon as the machine is no longer watching
                 case _:
                     self._tell(output)
         return command
 
-    def _removed(self, key: ObjectKey) -> None:
-        if self._guard is None:
+    def _removed(self, key: ObjectKey, *, listed: bool) -> None:
+        if self._guard is None or (self._listed_only and not listed):
             self._drop(key)
         else:
             self._guard.removed(key, self._clock.monotonic())
@@ -303,37 +346,36 @@ class Reflector(Generic[O]):
             self._guard.upserted(key, self._clock.monotonic())
             self._guard_wake.set()
         self._events += 1
-        self._set_aside.pop(str(key), None)
         old = self.store.put(key, obj)
         if self._on_delta is not None:
             self._on_delta(self.kind, key, old, obj)
 
     def _drop(self, key: ObjectKey) -> None:
         self._events += 1
-        self._set_aside.pop(str(key), None)
         old = self.store.drop(key)
         if self._on_delta is not None:
             self._on_delta(self.kind, key, old, None)
 
+    def _note_sync(self) -> None:
+        """Synced is what was read, and knows what it stands on if that could be told."""
+        if self._listed and self._asked:
+            self.synced.set()
+
     def _tell(self, output: machine.Output[O]) -> None:
         match output:
             case machine.Synced(version):
-                unread = {str(ObjectKey(*key)) for key in self._machine.set_aside}
-                self._set_aside = {k: v for k, v in self._set_aside.items() if k in unread}
                 self._log.debug("synced", version=version, objects=len(self.store))
-                self.synced.set()
+                self._listed = True
+                self._note_sync()
             case machine.SetAside(key, message):
                 name = str(ObjectKey(*key))
-                self._set_aside[name] = message
                 self._log.error("object set aside: it cannot be read", object=name, error=message)
             case machine.Recovered(after):
-                self._trouble = ""
+                self._trouble = self._error = ""
                 self._log.info("the API is followed again", after_seconds=round(after, 3))
             case machine.Trouble(code, message, failures, retry_in):
-                self._trouble = code.value
-                loud = code is machine.TroubleCode.KIND_MISSING
-                if loud and self._guard is not None and self.store:
-                    self._guard.missing()
+                self._trouble, self._error = code.value, message
+                loud = code is TroubleCode.KIND_MISSING
                 (self._log.error if loud else self._log.warn)(
                     _TOLD[code],
                     code=code.value,
@@ -347,23 +389,28 @@ class Reflector(Generic[O]):
 
 
 _TOLD = {
-    machine.TroubleCode.UNREACHABLE: "the API does not answer; the last known state stays in force",
-    machine.TroubleCode.THROTTLED: "the API asks to wait",
-    machine.TroubleCode.SERVER_ERROR: "the API fails; the last known state stays in force",
-    machine.TroubleCode.REFUSED: "the API refuses our credentials or rights",
-    machine.TroubleCode.KIND_MISSING: (
+    TroubleCode.UNREACHABLE: "the API does not answer; the last known state stays in force",
+    TroubleCode.THROTTLED: "the API asks to wait",
+    TroubleCode.SERVER_ERROR: "the API fails; the last known state stays in force",
+    TroubleCode.REFUSED: "the API refuses our credentials or rights",
+    TroubleCode.KIND_MISSING: (
         "the API does not know this kind: is its CustomResourceDefinition deleted? "
         "All objects last seen stay in force"
     ),
-    machine.TroubleCode.EXPIRED: "the API compacts faster than its state can be read",
-    machine.TroubleCode.MALFORMED: "the API's answer cannot be read",
-    machine.TroubleCode.REJECTED: "the API rejects the request",
-    machine.TroubleCode.STREAM_CUT: "watches are cut as soon as they begin",
+    TroubleCode.EXPIRED: "the API compacts faster than its state can be read",
+    TroubleCode.MALFORMED: "the API's answer cannot be read",
+    TroubleCode.REJECTED: "the API rejects the request",
+    TroubleCode.STREAM_CUT: "watches are cut as soon as they begin",
 }
 
 
-def _failed(error: ApiError) -> machine.RequestFailed:
-    return machine.RequestFailed(error.status, error.reason, error.message, error.retry_after)
+def _key(key: Key) -> ObjectKey:
+    """The key that our decoder gave to the machine; one that it read itself is a plain pair."""
+    return key if isinstance(key, ObjectKey) else ObjectKey(*key)
+
+
+def _failed(error: ApiError) -> RequestFailed:
+    return RequestFailed(error.status, error.reason, str(error), error.retry_after)
 
 
 class Informers:

@@ -102,7 +102,8 @@ def event(kind: str, obj: dict[str, Any]) -> bytes:
 class ScriptedServer:
     """Answers each request with the next row of its script; use as `async with`.
 
-    What comes after the end of the script is answered with 500 and kept in `beyond`.
+    What comes after the end of the script is answered with 500 and kept in `beyond`. Requests that
+    have a script apart are not kept.
 
     Args:
         tls: Serve HTTPS with this.
@@ -114,11 +115,16 @@ class ScriptedServer:
         self.beyond: list[Seen] = []
         self.port = 0
         self._script: deque[Answer] = deque()
+        self._apart: dict[str, deque[Answer]] = {}
         self._runner: web.AppRunner | None = None
 
     def script(self, *answers: Answer) -> None:
         """Add rows to the script."""
         self._script.extend(answers)
+
+    def script_apart(self, path: str, *answers: Answer) -> None:
+        """Answer requests for this path by a script of its own, whose last row stays in force."""
+        self._apart[path] = deque(answers)
 
     @property
     def finished(self) -> bool:
@@ -167,9 +173,11 @@ class ScriptedServer:
             request.method,
             request.path,
             dict(request.query),
-            dict(request.headers),
+            {name: ", ".join(request.headers.getall(name)) for name in request.headers},
             await request.read(),
         )
+        if apart := self._apart.get(request.path):
+            return await (apart.popleft() if len(apart) > 1 else apart[0])(request)
         self.seen.append(seen)
         if not self._script:
             self.beyond.append(seen)

@@ -5,18 +5,19 @@ store. It holds to three promises. At any moment the caller's store is a state t
 in, or between two such. A key is removed only when the server said so: by a DELETED event, or by
 leaving it out of a list that was read to its end. No failure, however long, removes anything.
 
-One request is outstanding at a time: `StartList` and `StartWatch` are commands to make one, and
-`StopWatch` ends the stream. Time and jitter come in with each input.
+One request is outstanding at a time: `StartList`, `StartWatch` and `StartProbe` are commands to
+make one, and `StopWatch` ends the stream. Time and jitter come in with each input.
 """
 
-from collections.abc import Callable
-from enum import Enum, StrEnum
-from typing import Any, ClassVar, Generic, TypeAlias, TypeVar
+from collections.abc import Callable, Mapping
+from enum import Enum
+from typing import Any, ClassVar, Generic, NamedTuple, TypeAlias, TypeVar
 
 import msgspec
 
 from clarion.base.errors import DecodeError
 from clarion.proto.kube.backoff import Backoff, BackoffPolicy
+from clarion.proto.kube.failures import RequestFailed, TroubleCode, code_of, version_too_new
 from clarion.proto.kube.wire import (
     Decode,
     Decoded,
@@ -25,6 +26,8 @@ from clarion.proto.kube.wire import (
     decode_frame,
     decode_metadata,
     decode_status,
+    named,
+    older,
 )
 
 T = TypeVar("T")
@@ -36,6 +39,11 @@ class Policy(msgspec.Struct, frozen=True):
     page_items: int = 500
     watch_seconds: float = 300.0  # the server ends the stream after this to twice this
     watch_grace_seconds: float = 30.0  # past the end that was asked for before we end it ourselves
+    # A server sends a bookmark each minute or so when nothing happens. The other end of a stream
+    # that is silent for longer may be gone, or may have lost its memory (etcd restored from a
+    # backup): then it waits for its versions to reach ours. Either shows when a single object is
+    # listed, over another connection.
+    watch_idle_seconds: float = 100.0
     healthy_stream_seconds: float = 1.0  # a stream cut sooner counts as a failure
     notice_repeat_seconds: float = 60.0  # how often a lasting trouble is told again
     bad_lines: int = 3  # unreadable lines in a row before the whole state is read again
@@ -75,13 +83,10 @@ class StreamEnded(msgspec.Struct, frozen=True, tag=True):
     error: str = ""
 
 
-class RequestFailed(msgspec.Struct, frozen=True, tag=True):
-    """The list or watch request was answered by an error, or (status 0) not answered."""
+class ProbeAnswered(msgspec.Struct, frozen=True, tag=True):
+    """The version of the collection now."""
 
-    status: int
-    reason: str = ""
-    message: str = ""
-    retry_after: float = 0.0
+    version: str
 
 
 class TimerFired(msgspec.Struct, frozen=True, tag=True):
@@ -89,7 +94,14 @@ class TimerFired(msgspec.Struct, frozen=True, tag=True):
 
 
 Input: TypeAlias = (
-    Start | PageReceived | StreamOpened | LineReceived | StreamEnded | RequestFailed | TimerFired
+    Start
+    | PageReceived
+    | StreamOpened
+    | LineReceived
+    | StreamEnded
+    | RequestFailed
+    | ProbeAnswered
+    | TimerFired
 )
 
 
@@ -110,6 +122,10 @@ class StartWatch(msgspec.Struct, frozen=True, tag=True):
     timeout: int
 
 
+class StartProbe(msgspec.Struct, frozen=True, tag=True):
+    """Ask, over another connection, which version the collection has."""
+
+
 class StopWatch(msgspec.Struct, frozen=True, tag=True):
     """Close the stream; nothing more of it is wanted."""
 
@@ -122,9 +138,14 @@ class Upsert(msgspec.Struct, Generic[T], frozen=True, tag=True):
 
 
 class Remove(msgspec.Struct, frozen=True, tag=True):
-    """This object is gone."""
+    """This object is gone.
+
+    Attributes:
+        listed: Told by a list that lacks it; otherwise by an event that says so.
+    """
 
     key: Key
+    listed: bool = False
 
 
 class SetAside(msgspec.Struct, frozen=True, tag=True):
@@ -138,20 +159,6 @@ class Synced(msgspec.Struct, frozen=True, tag=True):
     """A list was read to its end: the store equals the server's state at this version."""
 
     version: str
-
-
-class TroubleCode(StrEnum):
-    """What keeps the reflector from following the server."""
-
-    UNREACHABLE = "unreachable"  # no answer
-    THROTTLED = "throttled"  # the server asked us to wait
-    SERVER_ERROR = "server-error"  # the server failed
-    REFUSED = "refused"  # our credentials or rights do not suffice
-    KIND_MISSING = "kind-missing"  # the server does not know the kind: its definition was removed
-    EXPIRED = "expired"  # the version to go on from is compacted: not a fault, told for the record
-    MALFORMED = "malformed"  # what was sent is not list or watch
-    REJECTED = "rejected"  # any other refusal
-    STREAM_CUT = "stream-cut"  # streams end as soon as they begin
 
 
 class Trouble(msgspec.Struct, frozen=True, tag=True):
@@ -172,6 +179,7 @@ class Recovered(msgspec.Struct, frozen=True, tag=True):
 Output: TypeAlias = (
     StartList
     | StartWatch
+    | StartProbe
     | StopWatch
     | Upsert[T]
     | Remove
@@ -193,6 +201,7 @@ class State(Enum):
     LIST_WAIT = "list-wait"
     WATCHING = "watching"
     WATCH_WAIT = "watch-wait"
+    PROBING = "probing"
 
 
 class _Outcome(Enum):
@@ -205,6 +214,8 @@ class _Outcome(Enum):
     RETRY = "retry"
     RELIST = "relist"
     DUE = "due"
+    SILENT = "silent"
+    ALIVE = "alive"
 
 
 TRANSITIONS: dict[tuple[State, _Outcome], State] = {
@@ -217,6 +228,10 @@ TRANSITIONS: dict[tuple[State, _Outcome], State] = {
     (State.WATCHING, _Outcome.RETRY): State.WATCH_WAIT,
     (State.WATCHING, _Outcome.RELIST): State.LIST_WAIT,
     (State.WATCH_WAIT, _Outcome.DUE): State.WATCHING,
+    (State.WATCHING, _Outcome.SILENT): State.PROBING,
+    (State.PROBING, _Outcome.ALIVE): State.WATCHING,
+    (State.PROBING, _Outcome.RETRY): State.WATCH_WAIT,
+    (State.PROBING, _Outcome.RELIST): State.LIST_WAIT,
 }
 
 
@@ -227,33 +242,15 @@ class UnexpectedInputError(Exception):
 # What an opened stream does not disprove: only good lines, or a stream that lives, do.
 _STREAM_TROUBLES = (TroubleCode.MALFORMED, TroubleCode.STREAM_CUT, TroubleCode.EXPIRED)
 
-_EXPIRED_REASONS = frozenset({"Expired", "Gone"})
+
+class _Form(NamedTuple):
+    """What of an object was told last: its version, and the uid of who bears the name."""
+
+    version: str
+    uid: str
 
 
-def _code_of(failure: RequestFailed) -> TroubleCode:
-    """Sort a failure by what can be done about it."""
-    status = failure.status
-    if status == 410 or failure.reason in _EXPIRED_REASONS:
-        return TroubleCode.EXPIRED
-    if status == 0:
-        return TroubleCode.UNREACHABLE
-    if status in (401, 403):
-        return TroubleCode.REFUSED
-    if status == 404:
-        return TroubleCode.KIND_MISSING
-    if status == 429:
-        return TroubleCode.THROTTLED
-    return TroubleCode.SERVER_ERROR if status >= 500 else TroubleCode.REJECTED
-
-
-def _version_too_new(failure: RequestFailed) -> bool:
-    """Whether the server is behind the version we hold, as after a restore from a backup."""
-    return failure.status == 504 and "too large resource version" in failure.message.lower()
-
-
-def _older(version: str, than: str) -> bool:
-    """Whether a version is older than another; never so where they are not both numbers."""
-    return version.isdecimal() and than.isdecimal() and int(version) < int(than)
+_NEVER = _Form("", "")
 
 
 class Reflector(Generic[T]):
@@ -274,8 +271,8 @@ class Reflector(Generic[T]):
         self._jitter = 0.0
         self._deadline: float | None = None
         # What the caller's store holds, and what the server holds but we could not read.
-        self._known: dict[Key, str] = {}
-        self._aside: dict[Key, str] = {}
+        self._known: dict[Key, _Form] = {}
+        self._aside: dict[Key, tuple[str, str]] = {}  # version and reason
         # The list in progress.
         self._seen: set[Key] = set()
         self._token = ""
@@ -284,6 +281,7 @@ class Reflector(Generic[T]):
         # The watch in progress.
         self._version = ""
         self._opened_at: float | None = None
+        self._ends_at = 0.0
         self._bad_lines = 0
         self._expired_in_a_row = 0
         # The trouble in progress.
@@ -302,9 +300,9 @@ class Reflector(Generic[T]):
         return self._version
 
     @property
-    def set_aside(self) -> frozenset[Key]:
-        """Objects that the server has and that could not be read."""
-        return frozenset(self._aside)
+    def set_aside(self) -> Mapping[Key, str]:
+        """Objects that the server has and that could not be read, with the reason."""
+        return {key: message for key, (_, message) in self._aside.items()}
 
     @property
     def deadline(self) -> float | None:
@@ -341,9 +339,17 @@ class Reflector(Generic[T]):
             self._out.append(StartList(0 if whole else self._policy.page_items, self._token))
         elif state is State.WATCHING:
             timeout = int(self._policy.watch_seconds * (1 + self._jitter))
-            self._deadline = self._now + timeout + self._policy.watch_grace_seconds
+            self._ends_at = self._now + timeout + self._policy.watch_grace_seconds
             self._opened_at = None
+            self._heard()
             self._out.append(StartWatch(self._version, timeout))
+        elif state is State.PROBING:
+            self._deadline = None
+            self._out.append(StartProbe())
+
+    def _heard(self) -> None:
+        """The server gave a sign of life, or is given time for one."""
+        self._deadline = min(self._ends_at, self._now + self._policy.watch_idle_seconds)
 
     # --- listing ---
 
@@ -365,7 +371,7 @@ class Reflector(Generic[T]):
         if page.token:
             return _Outcome.MORE_PAGES
         for key in [key for key in self._known if key not in self._seen]:
-            self._removed(key)
+            self._removed(key, listed=True)
         for key in [key for key in self._aside if key not in self._seen]:
             del self._aside[key]
         self._version = self._list_version
@@ -380,12 +386,12 @@ class Reflector(Generic[T]):
             key, _ = self._observe(raw)
         except DecodeError as error:
             # An item without a name: nothing can be keyed by it, and the rest is good.
-            self._out.append(SetAside(("", ""), error.message))
-            return
+            key = ("", "")
+            self._set_aside(key, "", error.message)
         self._seen.add(key)
 
     def _list_failed(self, failure: RequestFailed) -> _Outcome:
-        code = _code_of(failure)
+        code = code_of(failure)
         if code is TroubleCode.EXPIRED:
             self._restart_list()
             self._expired_lists += 1
@@ -403,11 +409,13 @@ class Reflector(Generic[T]):
 
     def _opened(self, _event: StreamOpened) -> _Outcome:
         self._opened_at = self._now
+        self._heard()
         if self._trouble not in _STREAM_TROUBLES:
             self._recovered()
         return _Outcome.STAY
 
     def _line(self, event: LineReceived) -> _Outcome:
+        self._heard()
         try:
             frame = decode_frame(event.line)
             if frame.type == "ERROR":
@@ -419,9 +427,9 @@ class Reflector(Generic[T]):
                 self._advance(decode_metadata(frame.object).resource_version)
             elif frame.type == "DELETED":
                 metadata = decode_metadata(frame.object)
-                key = self._key_of(metadata.namespace, metadata.name)
+                key = named((metadata.namespace, metadata.name))
                 self._advance(metadata.resource_version)
-                if not _older(metadata.resource_version, self._known.get(key, "")):
+                if not older(metadata.resource_version, self._known.get(key, _NEVER).version):
                     self._removed(key)
             elif frame.type in ("ADDED", "MODIFIED"):
                 _, version = self._observe(frame.object, in_order=True)
@@ -437,7 +445,7 @@ class Reflector(Generic[T]):
     def _advance(self, version: str) -> None:
         if not version:
             raise DecodeError("the watch event carries no resourceVersion")
-        if not _older(version, self._version):
+        if not older(version, self._version):
             self._version = version
 
     def _bad_line(self, error: DecodeError) -> _Outcome:
@@ -455,11 +463,11 @@ class Reflector(Generic[T]):
 
     def _watch_failed(self, failure: RequestFailed) -> _Outcome:
         self._judge_stream()
-        code = _code_of(failure)
+        code = code_of(failure)
         if code is TroubleCode.EXPIRED:
             return self._expire(failure)
         unusable = code in (TroubleCode.KIND_MISSING, TroubleCode.REJECTED)
-        if unusable or _version_too_new(failure):
+        if unusable or version_too_new(failure):
             return self._fail(code, failure, _Outcome.RELIST)
         return self._fail(code, failure, _Outcome.RETRY)
 
@@ -474,8 +482,19 @@ class Reflector(Generic[T]):
     def _overdue(self, _event: TimerFired) -> _Outcome:
         self._out.append(StopWatch())
         self._judge_stream()
+        if self._now < self._ends_at:
+            return _Outcome.SILENT
         self._deadline = self._now
         return _Outcome.RETRY
+
+    def _probed(self, probe: ProbeAnswered) -> _Outcome:
+        if not older(probe.version, self._version):
+            return _Outcome.ALIVE
+        self._deadline = self._now
+        return _Outcome.RELIST
+
+    def _probe_failed(self, failure: RequestFailed) -> _Outcome:
+        return self._fail(code_of(failure), failure, _Outcome.RETRY)
 
     def _judge_stream(self) -> bool:
         """Whether the stream lived long enough to count as a success; counts it when so."""
@@ -508,31 +527,30 @@ class Reflector(Generic[T]):
             decoded: Decoded[T] = self._decode(raw)
         except DecodeError as error:
             metadata = decode_metadata(raw)
-            key = self._key_of(metadata.namespace, metadata.name)
-            if self._aside.get(key) != metadata.resource_version:
-                self._aside[key] = metadata.resource_version
-                self._out.append(SetAside(key, error.message))
+            key = named((metadata.namespace, metadata.name))
+            self._set_aside(key, metadata.resource_version, error.message)
             return key, metadata.resource_version
-        key = self._key_of(*decoded.key)
-        known = self._known.get(key, "")
-        if in_order and _older(decoded.version, known):
+        key = named(decoded.key)
+        known = self._known.get(key, _NEVER)
+        if in_order and older(decoded.version, known.version):
             return key, decoded.version
-        self._aside.pop(key, None)
-        if not decoded.version or known != decoded.version:
-            self._known[key] = decoded.version
+        if not decoded.version or known.version != decoded.version:
+            if known.uid and decoded.uid and known.uid != decoded.uid:
+                self._removed(key)  # another object bears the name now
+            self._known[key] = _Form(decoded.version, decoded.uid)
             self._out.append(Upsert(key, decoded.value))
+        self._aside.pop(key, None)
         return key, decoded.version
 
-    @staticmethod
-    def _key_of(namespace: str, name: str) -> Key:
-        if not name:
-            raise DecodeError("the object has no name")
-        return namespace, name
+    def _set_aside(self, key: Key, version: str, message: str) -> None:
+        if self._aside.get(key) != (version, message):
+            self._aside[key] = (version, message)
+            self._out.append(SetAside(key, message))
 
-    def _removed(self, key: Key) -> None:
+    def _removed(self, key: Key, *, listed: bool = False) -> None:
         self._aside.pop(key, None)
         if self._known.pop(key, None) is not None:
-            self._out.append(Remove(key))
+            self._out.append(Remove(key, listed))
 
     def _expire(self, failure: RequestFailed) -> _Outcome:
         """Read all again: at once the first time, with growing delays when it does not help."""
@@ -570,4 +588,6 @@ class Reflector(Generic[T]):
         (State.WATCHING, RequestFailed): _watch_failed,
         (State.WATCHING, TimerFired): _overdue,
         (State.WATCH_WAIT, TimerFired): _due,
+        (State.PROBING, ProbeAnswered): _probed,
+        (State.PROBING, RequestFailed): _probe_failed,
     }

@@ -23,6 +23,7 @@ class Decoded(msgspec.Struct, Generic[T], frozen=True):
     key: Key
     version: str
     value: T
+    uid: str = ""
 
 
 Decode: TypeAlias = Callable[[bytes | msgspec.Raw], Decoded[T]]
@@ -160,6 +161,22 @@ def decode_status(raw: bytes | msgspec.Raw) -> Status | None:
     except _UNREADABLE:
         return None
     return status if status.kind == "Status" else None
+
+
+def older(version: str, than: str) -> bool:
+    """Whether a version is older than another; never so where they are not both numbers."""
+    return version.isdecimal() and than.isdecimal() and int(version) < int(than)
+
+
+def named(key: Key) -> Key:
+    """The same key.
+
+    Raises:
+        DecodeError: it has no name.
+    """
+    if not key[1]:
+        raise DecodeError("the object has no name")
+    return key
 
 
 class LineSplitter:
