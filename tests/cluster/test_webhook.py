@@ -16,6 +16,8 @@ from clarion.daemons.admission import JUDGED
 from clarion.daemons.webhooks import validation_path
 from clarion.lab.process import wait_until
 from clarion.model.kinds import kind_of
+from clarion.model.meta import KubeObject
+from clarion.model.metallb import BFDProfile
 from clarion.testing.apiprocess import Kubectl, free_port
 from clarion.testing.engine import Engine
 
@@ -64,26 +66,9 @@ class Cluster:
 
     def register(self, failure_policy: str) -> None:
         """Write the configuration as MetalLB's manifests have it, found by its address."""
-        hooks = []
-        for of in JUDGED:
-            kind = kind_of(of)
-            operations = ["CREATE", "DELETE"] if kind.kind == "BFDProfile" else ["CREATE", "UPDATE"]
-            rule = {
-                "apiGroups": [kind.group],
-                "apiVersions": [kind.version],
-                "operations": operations,
-                "resources": [kind.plural],
-            }
-            hooks.append(
-                {
-                    "name": f"{kind.singular}validationwebhook.metallb.io",
-                    "admissionReviewVersions": ["v1"],
-                    "clientConfig": {"url": f"https://127.0.0.1:{self.port}{validation_path(of)}"},
-                    "failurePolicy": failure_policy,
-                    "rules": [rule],
-                    "sideEffects": "None",
-                }
-            )
+        hooks = [self.hook(of, ["CREATE", "UPDATE"], failure_policy) for of in JUDGED]
+        # Deletions wait for nobody.
+        hooks.append(self.hook(BFDProfile, ["DELETE"], "Ignore"))
         self.kubectl(
             "apply",
             "-f",
@@ -97,6 +82,26 @@ class Cluster:
                 }
             ),
         )
+
+    def hook(
+        self, of: type[KubeObject], operations: list[str], failure_policy: str
+    ) -> dict[str, Any]:
+        kind = kind_of(of)
+        rule = {
+            "apiGroups": [kind.group],
+            "apiVersions": [kind.version],
+            "operations": operations,
+            "resources": [kind.plural],
+        }
+        what = "deletion" if operations == ["DELETE"] else "validation"
+        return {
+            "name": f"{kind.singular}{what}webhook.metallb.io",
+            "admissionReviewVersions": ["v1"],
+            "clientConfig": {"url": f"https://127.0.0.1:{self.port}{validation_path(of)}"},
+            "failurePolicy": failure_policy,
+            "rules": [rule],
+            "sideEffects": "None",
+        }
 
     def bundles(self) -> set[str]:
         """What API servers are told to trust, everywhere where they are told."""
@@ -192,10 +197,11 @@ def test_what_was_stored_before_is_refused_only_when_its_configuration_changes(
     cluster.controller.stop()
     for name in ("one", "two", "gone"):  # nobody is asked: all are stored
         kubectl("apply", "-f", "-", stdin=pool(name, "192.0.2.0/28"))
+    kubectl("apply", "-f", "-", stdin=document("BFDProfile", "gone", {}))
     cluster.register("Fail")
     said = kubectl.fails("apply", "-f", "-", stdin=pool("three", "192.0.2.32/28"))
     assert "failed calling webhook" in said
-    kubectl("delete", "ipaddresspool", "gone", "-n", SYSTEM)  # deletions do not wait for anybody
+    kubectl("delete", "ipaddresspool/gone", "bfdprofile/gone", "-n", SYSTEM)
     cluster.controller.start()
     wait_until(cluster.asked, 30, "the API server asks", seen=cluster.controller.process.tail)
     kubectl("label", "ipaddresspool", "two", "-n", SYSTEM, "team=a")

@@ -10,6 +10,7 @@ from clarion.daemons.admission import Admission
 from clarion.decide.snapshot import Options
 from clarion.edge.kubeclient import UnreachableError
 from clarion.edge.webhook import NotReadyError
+from clarion.model.annotations import RESTING
 from clarion.model.codec import UndecodableError, encode, to_builtins
 from clarion.model.core import Namespace
 from clarion.model.kinds import kind_of
@@ -119,6 +120,7 @@ def test_warnings_tell_what_waits_and_what_hardly_works() -> None:
     [
         {"labels": {"a": "b"}},
         {"annotations": {"example.com/a": "b"}},
+        {"annotations": {RESTING: "2026-01-01T00:00:00Z 192.0.2.7 shop/web"}},
         {"finalizers": ("example.com/a",)},
     ],
 )

@@ -237,3 +237,13 @@ def test_a_million_failures_stay_finite() -> None:
     backoff = Backoff(BackoffPolicy(base=1, cap=10))
     for _ in range(100_000):
         assert backoff.fail(0.99) <= 10
+
+
+def test_a_holder_that_is_known_to_have_ended_is_not_waited_for() -> None:
+    elector = Elector("me", POLICY)
+    record = LeaseRecord(holder="other", duration=15.0, renew_time="t", transitions=3, version="7")
+    elector.seen(record, now=100.0)
+    assert elector.decide("now", 100.0) == Wait("other")
+    taken = elector.decide("now", 100.0, ended=True)
+    assert isinstance(taken, Replace)
+    assert (taken.record.holder, taken.record.version, taken.record.transitions) == ("me", "7", 4)

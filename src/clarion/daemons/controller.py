@@ -37,6 +37,7 @@ from clarion.decide.demand import status_texts
 from clarion.decide.planner import Planner
 from clarion.decide.snapshot import Options
 from clarion.edge import metrics
+from clarion.edge.kubeclient import EVERYTHING, Selection
 from clarion.model.annotations import IP_ALLOCATED_FROM_POOL, LABEL_COMPONENT_TYPE
 from clarion.model.core import Service
 from clarion.model.kinds import Kind
@@ -108,15 +109,7 @@ class Controller:
     async def _lead(self) -> None:
         """Decide and write until another may."""
         if self.leadership.elected:
-            await catch_up(
-                self._runtime.client,
-                Service,
-                self._services,
-                unread=lambda: unreadable(self._informers, Service),
-                changed=self._wake,
-                wanted=lambda: self.leadership.leads,
-                log=self._runtime.log,
-            )
+            await self._catch_up()
         first = True
         while self.leadership.leads:
             self._wake.clear()
@@ -126,6 +119,24 @@ class Controller:
                 freeze_memory()
                 first = False
             await self._next_change()
+
+    async def _catch_up(self) -> None:
+        """See the addresses that the one before gave, and those that it let rest."""
+        ours = Selection(namespace=self._runtime.namespace)
+        for of, seen, selection in (
+            (Service, self._services, EVERYTHING),
+            (IPAddressPool, self._pools, ours),
+        ):
+            await catch_up(
+                self._runtime.client,
+                of,
+                seen,
+                selection=selection,
+                unread=partial(unreadable, self._informers, of),
+                changed=self._wake,
+                wanted=lambda: self.leadership.leads,
+                log=self._runtime.log,
+            )
 
     def _step_down(self) -> None:
         """Forget what was decided: whoever leads now decides otherwise, and its writes count."""

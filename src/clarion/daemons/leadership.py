@@ -1,8 +1,6 @@
 """Which of several controllers writes: the one that holds the Lease, or the only one there is."""
 
 import math
-import os
-import socket
 from collections.abc import Callable, Iterator
 
 from clarion.base.ports import Clock, Entropy
@@ -10,6 +8,7 @@ from clarion.daemons.liveness import CONTROLLER_LEASE
 from clarion.edge import metrics
 from clarion.edge.kubeclient import KubeClient
 from clarion.edge.leases import LeaderElection
+from clarion.edge.procid import own_identity
 from clarion.edge.tasks import Supervisor
 from clarion.model.meta import ObjectKey
 from clarion.proto.kube.leases import ElectionPolicy
@@ -87,17 +86,14 @@ def join_election(
         client: How to reach the API.
         namespace: Where the Lease is.
         clock: The clock.
-        entropy: For the identity and for jitter.
+        entropy: For jitter.
         on_change: Told when leadership is won or lost.
         policy: The times, by default those of `base.limits`.
     """
-    # A host or Pod may run one controller after another: each has a name of its own, or a new one
-    # would take the lease of one before that still believes to lead.
-    identity = f"{socket.gethostname()}_{os.getpid()}_{entropy.token(8)}"
     election = LeaderElection(
         client,
         ObjectKey(namespace, LEASE),
-        identity,
+        own_identity(),
         clock,
         entropy,
         policy=policy,

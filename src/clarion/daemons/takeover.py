@@ -9,7 +9,7 @@ from contextlib import suppress
 
 from clarion.base import limits
 from clarion.base.errors import DecodeError
-from clarion.edge.kubeclient import EVERYTHING, ApiError, KubeClient
+from clarion.edge.kubeclient import EVERYTHING, ApiError, KubeClient, Selection
 from clarion.edge.logs import Log
 from clarion.model.kinds import kind_of
 from clarion.model.meta import KubeObject, ObjectKey
@@ -21,6 +21,7 @@ async def catch_up(
     of: type[KubeObject],
     store: Mapping[ObjectKey, KubeObject],
     *,
+    selection: Selection = EVERYTHING,
     unread: Callable[[], Collection[str]],
     changed: asyncio.Event,
     wanted: Callable[[], bool],
@@ -32,6 +33,7 @@ async def catch_up(
         client: How to ask the server.
         of: The struct of the kind.
         store: Where the watch puts the objects.
+        selection: Which objects the watch brings.
         unread: Names (`namespace/name`) of objects that cannot be read, and are not waited for.
         changed: Set when something came from the server, or it is not wanted any more.
         wanted: Whether to go on.
@@ -40,7 +42,7 @@ async def catch_up(
     failing = False
     while wanted():
         try:
-            stored = await stored_versions(client, of)
+            stored = await stored_versions(client, of, selection)
         except (ApiError, DecodeError) as error:
             if not failing:
                 log.warn("what is stored cannot be read; nothing is given yet", error=error.message)
@@ -79,8 +81,10 @@ def _reached(seen: KubeObject | None, version: str) -> bool:
     return have == version
 
 
-async def stored_versions(client: KubeClient, of: type[KubeObject]) -> dict[ObjectKey, str]:
-    """The version of every object of a kind on the server, read page by page, metadata only.
+async def stored_versions(
+    client: KubeClient, of: type[KubeObject], selection: Selection
+) -> dict[ObjectKey, str]:
+    """The version of every object of a selection, read page by page, metadata only.
 
     Raises:
         ApiError: the server refuses or does not answer.
@@ -89,7 +93,7 @@ async def stored_versions(client: KubeClient, of: type[KubeObject]) -> dict[Obje
     found: dict[ObjectKey, str] = {}
     token = ""
     while True:
-        body = await client.list_page(kind_of(of), EVERYTHING, limits.KUBE_PAGE_ITEMS, token)
+        body = await client.list_page(kind_of(of), selection, limits.KUBE_PAGE_ITEMS, token)
         page = decode_page(body)
         for raw in page.items:
             meta = decode_metadata(raw)

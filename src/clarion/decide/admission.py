@@ -11,8 +11,10 @@ from clarion.decide.config import build_config
 from clarion.decide.config_build import ref
 from clarion.decide.problems import ObjectRef, Problem
 from clarion.decide.snapshot import Snapshot
-from clarion.model.annotations import OWN_PREFIX
+from clarion.model.annotations import CONVERSION_DATA, OWN_PREFIX, RESTING
 from clarion.model.meta import JSONObject, KubeObject, ObjectKey
+
+_WRITTEN_BY_PROGRAMS = frozenset({CONVERSION_DATA, RESTING})
 
 
 class Verdict(msgspec.Struct, frozen=True):
@@ -90,7 +92,11 @@ def _identity(problem: Problem) -> tuple[str, ObjectRef, str, str]:
 def configuring(obj: JSONObject) -> tuple[object, dict[str, str]]:
     """What of a plain object is configuration: its spec, and annotations that are read like it."""
     annotations = (obj.get("metadata") or {}).get("annotations") or {}
-    own = {key: value for key, value in annotations.items() if key.startswith(OWN_PREFIX)}
+    own = {
+        key: value
+        for key, value in annotations.items()
+        if key.startswith(OWN_PREFIX) and key not in _WRITTEN_BY_PROGRAMS
+    }
     return obj.get("spec"), own
 
 

@@ -14,6 +14,7 @@ from clarion.edge.kubeclient import (
     NotFoundError,
 )
 from clarion.edge.logs import Log
+from clarion.edge.procid import has_ended
 from clarion.model.core import Lease, LeaseSpec
 from clarion.model.meta import ObjectKey, ObjectMeta, OwnerReference
 from clarion.proto.kube.leases import (
@@ -157,13 +158,16 @@ class Heartbeat:
 class LeaderElection:
     """Keeps one of several programs the leader, by a Lease.
 
+    A holder that was a process of this machine and has ended, by a crash, is not waited for.
+
     Ask `leads` right before each act that only the leader may do: it is judged by the local clock
     and turns false in time even when this program was stopped for a while and has not noticed.
 
     Args:
         client: How to reach the server.
         key: The Lease.
-        identity: The name of this candidate, unique among all processes that ever ran.
+        identity: The name of this candidate, unique among all processes that ever ran, as of
+            `edge.procid`.
         clock: The clock.
         entropy: For jitter between attempts.
         policy: The times.
@@ -258,7 +262,8 @@ class LeaderElection:
 
     async def _write(self) -> None:
         began = self._clock.monotonic()
-        decision = self._elector.decide(micro_time(self._clock.now()), began)
+        ended = has_ended(self._elector.leader)
+        decision = self._elector.decide(micro_time(self._clock.now()), began, ended=ended)
         match decision:
             case Create(record):
                 meta = ObjectMeta(name=self._key.name, namespace=self._key.namespace)

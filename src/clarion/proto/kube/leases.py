@@ -170,12 +170,14 @@ class Elector:
         if record is None or record.holder != self.identity:
             self._leads_until = None
 
-    def decide(self, wall: str, now: float) -> Decision:
+    def decide(self, wall: str, now: float, *, ended: bool = False) -> Decision:
         """What to write. Call after `seen`.
 
         Args:
             wall: The date and time as the record shall carry it.
             now: Monotonic seconds.
+            ended: Whether the holder is known to run no more, so that its lease need not be
+                waited for.
         """
         record = self._record
         if record is None:
@@ -184,7 +186,7 @@ class Elector:
             since = record.acquire_time or wall
             return Replace(self._claim(since, wall, record.transitions, record.version))
         alive = self._observer.liveness("", now) in (Liveness.ALIVE, Liveness.UNCONFIRMED)
-        if record.holder and alive:
+        if record.holder and alive and not ended:
             return Wait(record.holder)
         return Replace(self._claim(wall, wall, record.transitions + 1, record.version))
 
