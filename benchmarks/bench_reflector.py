@@ -16,8 +16,9 @@ from multiprocessing.connection import Connection
 from aiohttp import web
 
 from clarion.edge.clock import SystemClock, SystemEntropy
+from clarion.edge.credentials import Identity, StaticCredentials
 from clarion.edge.kubeclient import KubeClient
-from clarion.edge.kubeconfig import Identity, KubeConfig, StaticCredentials
+from clarion.edge.kubeconfig import KubeConfig
 from clarion.edge.reflector import Reflector
 from clarion.model.core import Service
 

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from clarion.edge.credentials import Identity, StaticCredentials
 from clarion.edge.kubeclient import (
     AlreadyExistsError,
     ApiError,
@@ -18,7 +19,7 @@ from clarion.edge.kubeclient import (
     PatchType,
     Selection,
 )
-from clarion.edge.kubeconfig import Identity, KubeConfig, StaticCredentials
+from clarion.edge.kubeconfig import KubeConfig
 from clarion.model import codec
 from clarion.model.kinds import Kind
 from clarion.model.meta import KubeObject, ObjectKey
