@@ -7,6 +7,7 @@ restart tells when the last address is re-asserted and the first new one given.
 import asyncio
 import base64
 import json
+import os
 import signal
 import ssl
 import sys
@@ -130,13 +131,15 @@ class Bench:
             await self.client.patch(Service, key, patch)
             await asyncio.sleep(1 / CHANGES_PER_SECOND)
 
-    async def reviews(self, name: str, of: type[KubeObject], objects: list[KubeObject]) -> None:
-        """Ask one after the other; print how long the answers took."""
+    async def reviews(
+        self, name: str, of: type[KubeObject], objects: list[KubeObject], process: Process
+    ) -> None:
+        """Ask one after the other; print how long the answers took, and what they cost."""
         secret = await self.client.get(Secret, ObjectKey(SYSTEM, "metallb-webhook-cert"))
         authority = base64.b64decode(secret.data["ca.crt"]).decode()
         trust = ssl.create_default_context(cadata=authority)
         url = f"https://127.0.0.1:{self.port}{validation_path(of)}"
-        took, allowed = [], 0
+        took, allowed, spent = [], 0, cpu_seconds(process)
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=trust)) as session:
             for number in range(REVIEWS):
                 body = json.dumps(review(objects[number % len(objects)])).encode()
@@ -145,9 +148,10 @@ class Bench:
                     reply = await answer.json()
                 took.append(time.perf_counter() - began)
                 allowed += reply["response"]["allowed"]
+        cpu = (cpu_seconds(process) - spent) / REVIEWS * 1e3
         took.sort()
         p50, p99 = took[REVIEWS // 2] * 1e3, took[REVIEWS * 99 // 100] * 1e3
-        print(f"{name:34} {allowed:6} {p50:8.1f} {p99:8.1f} {took[-1] * 1e3:8.1f}")
+        print(f"{name:34} {allowed:6} {p50:8.1f} {p99:8.1f} {took[-1] * 1e3:8.1f} {cpu:8.1f}")
 
 
 def review(obj: KubeObject) -> dict[str, Any]:
@@ -180,6 +184,12 @@ async def until(probe: Callable[[], bool], process: Process) -> None:
         await asyncio.sleep(0.05)
 
 
+def cpu_seconds(process: Process) -> float:
+    """What a process used of processors so far."""
+    fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def memory_mb(process: Process) -> float:
     """What a process holds of memory now."""
     status = Path(f"/proc/{process.pid}/status").read_text()
@@ -197,17 +207,19 @@ async def measure(bench: Bench) -> None:
     spent = time.perf_counter() - began
     print(f"first start: all given after {spent:.0f} s, {SERVICES / spent:.0f} writes/s")
     print(f"memory {memory_mb(process):.0f} MB\n")
-    changes = asyncio.create_task(bench.change_services())
-    print(f"{REVIEWS} reviews each, {CHANGES_PER_SECOND} services/s change  (milliseconds)")
-    print(f"{'':34} {'allowed':>6} {'p50':>8} {'p99':>8} {'worst':>8}")
+    print(f"{REVIEWS} reviews each  (milliseconds; CPU: all that the controller did, by review)")
+    print(f"{'':34} {'allowed':>6} {'p50':>8} {'p99':>8} {'worst':>8} {'CPU':>8}")
     pools: list[KubeObject] = [
         builders.pool(f"new-{n}", f"2001:db8:300:{n:x}::/112") for n in range(100)
     ]
-    await bench.reviews("pool, good", IPAddressPool, pools)
+    await bench.reviews("pool, nothing else happens", IPAddressPool, pools, process)
+    changes = asyncio.create_task(bench.change_services())
+    print(f"while {CHANGES_PER_SECOND} services/s change:")
+    await bench.reviews("pool, good", IPAddressPool, pools, process)
     peers: list[KubeObject] = [builders.peer(f"new-{n}", f"198.51.100.{n}") for n in range(100)]
-    await bench.reviews("peer, good", BGPPeer, peers)
+    await bench.reviews("peer, good", BGPPeer, peers, process)
     bad: list[KubeObject] = [builders.pool("bad", "hello", "2001:db8:200::/112")]
-    await bench.reviews("pool, refused (asks the API again)", IPAddressPool, bad)
+    await bench.reviews("pool, refused (asks the API again)", IPAddressPool, bad, process)
     changes.cancel()
     await asyncio.wait([changes])
     await restart(bench, process)

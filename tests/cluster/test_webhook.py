@@ -324,17 +324,21 @@ def test_authorities_are_replaced_while_objects_are_applied_and_nothing_fails(
         wait_until(lambda: not second.leads, 10, "the second follows")
         assert issuer(shown(port, bundle)) == before, "all replicas show the same"
         kubectl("delete", "secret", SECRET, "-n", SYSTEM)
-        applied = 0
+        steps: set[tuple[int, bool]] = set()  # authorities that are trusted, and who shows the new
 
         def renewed() -> bool:
-            nonlocal applied
-            applied += 1
-            kubectl("apply", "-f", "-", stdin=pool("busy", f"192.0.2.{applied % 250}/32"))
-            (now,) = cluster.bundles() or {""}
-            return all(issuer(shown(at, now)) != before for at in (cluster.port, port))
+            addresses = f"192.0.2.{len(applied)}/32"
+            kubectl("apply", "-f", "-", stdin=pool("busy", addresses))
+            applied.append(addresses)
+            (now,) = cluster.bundles()
+            new = [issuer(shown(at, now)) != before for at in (cluster.port, port)]
+            steps.update((base64.b64decode(now).count(b"BEGIN CERT"), one) for one in new)
+            return all(new)
 
-        wait_until(renewed, 60, "both show a certificate of the new authority", interval=0)
-        assert applied > 20, "there was something to disturb"
+        applied: list[str] = []
+        wait_until(renewed, 120, "both show a certificate of the new authority", interval=0)
+        assert renewed()
+        assert steps >= {(2, False), (2, True)}, "objects were applied at every step"
         found = kubectl.get("secret", SECRET, "-n", SYSTEM)["data"]
         assert base64.b64decode(found["ca.crt"]).count(b"BEGIN CERTIFICATE") == 2
         # Whoever leads next goes on with what the first one made.
