@@ -13,13 +13,14 @@ help:
 	@echo "make check  the fast part: format, lint, types, import contracts, tidy rules"
 	@echo "make bench  figures and ratios        make fmt    repair format"
 	@echo "make setup  only prepare              make clean  remove what the above made here"
-	@echo "make engine prepare also the real Kubernetes API server that make test meets (Go)"
+	@echo "make engine prepare also the real Kubernetes API server and helm, which make test meets (Go)"
 
 setup:
 	@tools/setup
 
 engine: setup
 	@tools/setup engine
+	@tools/judges
 
 run: setup
 	@$(BIN)/clarion lab demo
@@ -43,10 +44,9 @@ bench: setup
 	@for bench in benchmarks/bench_*.py; do echo "== $$bench"; $(BIN)/python $$bench || exit 1; done
 
 lock: setup
-	$(BIN)/uv pip compile --upgrade --exclude-newer "7 days" --generate-hashes --no-emit-index-url \
-	  --no-header --no-annotate --quiet requirements.in -o requirements.lock
-	$(BIN)/uv pip compile --upgrade --exclude-newer "7 days" --generate-hashes --no-emit-index-url \
-	  --no-header --no-annotate --quiet requirements-dev.in -o requirements-dev.lock
+	@for name in requirements requirements-dev requirements-build; do \
+	  $(BIN)/uv pip compile --upgrade --exclude-newer "7 days" --generate-hashes --no-emit-index-url \
+	    --no-header --no-annotate --quiet $$name.in -o $$name.lock || exit 1; done
 
 clean:
 	rm -rf .venv .cache .hypothesis build dist

@@ -324,7 +324,7 @@ def test_reviews_are_answered_and_counted() -> None:
 
 
 def test_webhooks_are_served_in_a_pod_unless_told_otherwise() -> None:
-    pod, laptop = str(SERVICE_ACCOUNT), "/home/user/.kube/config"
+    pod, laptop = str(SERVICE_ACCOUNT), "/etc/clarion/kubeconfig"
     assert listen_address(WebhookOptions(), pod) == ":9443"
     assert listen_address(WebhookOptions(), laptop) == ""
     assert listen_address(WebhookOptions(listen=""), pod) == ""
