@@ -55,9 +55,9 @@ class Following:
 
 
 @asynccontextmanager
-async def connected(kubeconfig: Path) -> AsyncIterator[KubeClient]:
-    """A client of the API server in a kubeconfig."""
-    async with KubeClient(find_config(str(kubeconfig), SystemClock())) as client:
+async def connected(kubeconfig: Path, patience: float = 30.0) -> AsyncIterator[KubeClient]:
+    """A client of the API server in a kubeconfig, that waits so long for each answer."""
+    async with KubeClient(find_config(str(kubeconfig), SystemClock()), patience) as client:
         yield client
 
 

@@ -156,7 +156,7 @@ def test_connections_that_fell_silent_are_left_for_new_ones(
     apply(kubectl, service("web", namespace))
 
     async def main() -> None:
-        async with Relay(engine, tmp_path) as relay, connected(relay.kubeconfig) as client:
+        async with Relay(engine, tmp_path) as relay, connected(relay.kubeconfig, 2) as client:
             following = follow(client, namespace)
             async with following.running():
                 seen, connections = lists(following), relay.connections
