@@ -15,6 +15,7 @@ from clarion.edge.kubeclient import UnreachableError
 from clarion.edge.logs import Log
 from clarion.model.core import Lease, Service
 from clarion.model.meta import KubeObject, ObjectKey
+from clarion.model.metallb import ConfigurationState
 from clarion.testing import builders
 from clarion.testing.memoryapi import MemoryClient
 
@@ -124,11 +125,33 @@ def test_a_leader_that_lost_its_lease_stops_writing_and_leads_again_from_the_beg
             replica.controller.tick()  # a decision under way when the lease ended
             await until(lambda: replica.controller._writer.idle)
             assert not [c for c in client.calls[writes:] if c.kind == "Service"]
-            await until(lambda: replica.controller._planner is not before)
             assert ingress(client, "late") == []
             client.drop(Lease, KEY)
             await until(lambda: ingress(client, "late") == ["192.0.2.1"])
-            assert replica.leads
+            await until(lambda: replica.leads)
+            assert replica.controller._planner is not before, "another may have decided otherwise"
+
+    run(play)
+
+
+def test_a_lease_that_nobody_else_had_is_gone_on_with_and_nothing_is_lost() -> None:
+    async def play() -> None:
+        client = MemoryClient()
+        client.put(builders.pool("pool", "192.0.2.0/30"))
+        client.put(builders.service("web"))
+        replica = Replica(client)
+        async with followed(client, replica), replica.running():
+            replica.see_all()
+            await until(lambda: ingress(client, "web"))
+            before = replica.controller._planner
+            replica.clock.at += 10.0  # it was not renewed in time, as when the API is away
+            client.put(builders.service("late"))
+            client.drop(ConfigurationState, ObjectKey(SYSTEM, "controller"))
+            assert not replica.leads
+            await until(lambda: ingress(client, "late") == ["192.0.2.1"])
+            state = ConfigurationState, ObjectKey(SYSTEM, "controller")
+            await until(lambda: state in client.objects)
+            assert replica.controller._planner is before
 
     run(play)
 

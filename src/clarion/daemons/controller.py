@@ -65,6 +65,7 @@ class Controller:
         )
         fence = self.leadership.until
         self._writer = Writer(runtime.clock, runtime.entropy, runtime.log, fence)
+        self._term: str | None = None  # the time of leading in which the decisions were made
         self._updates = 0
         self._informers = runtime.follow(self._on_delta)
         follow_inputs(self._informers, runtime.namespace)
@@ -77,19 +78,22 @@ class Controller:
     def _begin(self) -> None:
         """Have decided nothing yet."""
         runtime = self._runtime
-        meta = ObjectMeta(
-            name="controller",
-            namespace=runtime.namespace,
-            labels={LABEL_COMPONENT_TYPE: "controller"},
-        )
-        self._state = ConfigState(
-            runtime.client, self._writer, runtime.clock, "poolReconcilerValid", meta
-        )
+        self._state = self._new_state()
         self._planner = Planner(self._options)
         self._rests = Rests(runtime.client, self._writer, runtime.clock, self._planner, self._pools)
         self._told: dict[ObjectKey, Outcome] = {}
         self._seen_services: set[ObjectKey] = set()
         self._seen_pools: set[str] = set()
+
+    def _new_state(self) -> ConfigState:
+        """A ConfigurationState of which nothing was written yet."""
+        runtime = self._runtime
+        meta = ObjectMeta(
+            name="controller",
+            namespace=runtime.namespace,
+            labels={LABEL_COMPONENT_TYPE: "controller"},
+        )
+        return ConfigState(runtime.client, self._writer, runtime.clock, "poolReconcilerValid", meta)
 
     def start(self) -> None:
         """Start deciding and writing, while this program leads."""
@@ -101,24 +105,41 @@ class Controller:
         # Nothing is given before everything was read: an address in use might be given twice.
         await self._informers.wait_synced()
         self._runtime.log.info("synced", services=len(self._services), pools=len(self._pools))
+        freeze_memory()
         while True:
             await self.leadership.wait()
             await self._lead()
-            self._step_down()
 
     async def _lead(self) -> None:
         """Decide and write until another may."""
-        if self.leadership.elected:
-            await self._catch_up()
-        first = True
+        if self.leadership.term != self._term:
+            await self._take_over()
+        else:
+            # The lease could not be renewed in time, and nobody else had it: what was decided
+            # stands, and what the fence held back is written now.
+            self._state = self._new_state()
+            self._seen_services.update(self._services)
+            self._seen_pools.update(key.name for key in self._pools)
         while self.leadership.leads:
             self._wake.clear()
             self.tick()
-            if first:
-                self._runtime.log.info("deciding", services=len(self._services))
-                freeze_memory()
-                first = False
             await self._next_change()
+        self._writer.clear()
+
+    async def _take_over(self) -> None:
+        """Begin with what the API holds: another may have decided otherwise, and that counts."""
+        term = self.leadership.term
+        if self.leadership.elected:
+            await self._catch_up()
+        if not self.leadership.leads:
+            return
+        if self._term is not None:
+            self._begin()
+            feed_all(self._planner, self._informers)
+        self._term = term
+        self.tick()
+        self._runtime.log.info("deciding", services=len(self._services))
+        freeze_memory()
 
     async def _catch_up(self) -> None:
         """See the addresses that the one before gave, and those that it let rest."""
@@ -137,12 +158,6 @@ class Controller:
                 wanted=lambda: self.leadership.leads,
                 log=self._runtime.log,
             )
-
-    def _step_down(self) -> None:
-        """Forget what was decided: whoever leads now decides otherwise, and its writes count."""
-        self._writer.clear()
-        self._begin()
-        feed_all(self._planner, self._informers)
 
     def _on_lead(self, _leads: bool) -> None:
         self._wake.set()
@@ -237,13 +252,14 @@ class Controller:
         self._writer.put(("pool", name), write)
 
     def _samples(self) -> Iterator[metrics.Sample]:
-        planner = self._planner
+        planner, leads = self._planner, self.leadership.leads
+        stale = leads and any(problem.severity == "error" for problem in planner.problems)
         yield metrics.CONFIG_LOADED.sample(self._informers.synced)
-        yield metrics.CONFIG_STALE.sample(any(p.severity == "error" for p in planner.problems))
+        yield metrics.CONFIG_STALE.sample(stale)
         yield metrics.K8S_UPDATES.sample(self._updates)
         yield metrics.K8S_UPDATE_ERRORS.sample(self._writer.failed)
-        # A follower has decided nothing, so it has no pools to tell of.
-        for name in sorted(planner.config.pools):
+        # Of pools the leader tells alone: all replicas together would count them twice.
+        for name in sorted(planner.config.pools) if leads else ():
             usage = planner.ledger.usage(name)
             yield metrics.POOL_ADDRESSES.sample(sum(usage.capacity.values()), name)
             yield metrics.POOL_IPV4_ADDRESSES.sample(usage.capacity[4], name)
@@ -260,6 +276,13 @@ class Controller:
             "component": COMPONENT,
             "namespace": self._runtime.namespace,
             "leadership": self.leadership.snapshot(),
+            **(self._decided() if self.leadership.leads else {}),
+            "followed": self._informers.health,
+        }
+
+    def _decided(self) -> dict[str, object]:
+        """What is in force by the word of this program."""
+        return {
             "config": self._planner.config,
             "problems": [problem_line(problem) for problem in self._planner.problems],
             "outcomes": {
@@ -271,7 +294,6 @@ class Controller:
                 }
                 for key, outcome in sorted(self._told.items())
             },
-            "followed": self._informers.health,
         }
 
 

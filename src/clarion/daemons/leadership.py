@@ -50,6 +50,11 @@ class Leadership:
         until = self._election.leads_until
         return -math.inf if until is None else until
 
+    @property
+    def term(self) -> str:
+        """A name for this time of leading: the same until another may have written."""
+        return "alone" if self._election is None else self._election.term
+
     async def wait(self) -> None:
         """Until this program may write."""
         if self._election is not None:

@@ -217,6 +217,11 @@ class LeaderElection:
         """Who held the lease when it was last read; empty when nobody did."""
         return self._elector.leader
 
+    @property
+    def term(self) -> str:
+        """A name for this time of holding the lease; the same until another held it."""
+        return self._elector.term
+
     async def wait_leading(self) -> None:
         """Until this program is the leader."""
         while not self.leads:

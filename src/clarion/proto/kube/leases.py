@@ -223,6 +223,18 @@ class Elector:
         return self._leads_until
 
     @property
+    def term(self) -> str:
+        """A name for this time of holding the lease; empty while another holds it.
+
+        It stays the same as long as nobody else held the lease in between, even if leadership was
+        interrupted because the lease could not be renewed in time.
+        """
+        record = self._record
+        if record is None or record.holder != self.identity:
+            return ""
+        return f"{record.transitions} since {record.acquire_time}"
+
+    @property
     def leader(self) -> str:
         """Who held the lease when it was last read; empty when nobody did."""
         return self._record.holder if self._record else ""
