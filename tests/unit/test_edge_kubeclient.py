@@ -288,6 +288,19 @@ def test_lists_are_read_by_pages() -> None:
     assert then.query == first.query | {"continue": "t1"}
 
 
+def test_a_list_whose_token_expires_between_pages_is_read_in_one_piece() -> None:
+    async def scene(_server: ScriptedServer, client: k.KubeClient) -> None:
+        assert [found.name for found in await client.list_all(Service)] == ["web"]
+
+    again = refuse(410, "Expired"), a_list(SERVICE)
+    server = against(scene, a_list(SERVICE, token="t1"), *again)
+    assert [seen.query for seen in server.seen] == [
+        {"limit": "500"},
+        {"limit": "500", "continue": "t1"},
+        {},
+    ]
+
+
 @pytest.mark.parametrize(
     ("how", "content_type"),
     [

@@ -109,6 +109,13 @@ _BY_STATUS: Final[dict[int, type[ApiError]]] = {
 }
 
 
+def _cut(response: aiohttp.ClientResponse) -> None:
+    """Leave an answer that was not read to its end: TLS would wait for the other side's goodbye."""
+    connection = response.connection
+    if connection is not None and connection.transport is not None:
+        connection.transport.abort()
+
+
 def _error_from(
     status: int, body: bytes, headers: Mapping[str, str], what: str, origin: str
 ) -> ApiError:
@@ -256,11 +263,17 @@ class KubeClient:
     async def list_all(self, of: type[O], selection: Selection = EVERYTHING) -> list[O]:
         """All objects of a selection, read by pages and decoded by slices."""
         found: list[O] = []
-        token = ""
+        limit, token = limits.KUBE_PAGE_ITEMS, ""
         while True:
-            body = await self.list_page(kind_of(of), selection, limits.KUBE_PAGE_ITEMS, token)
             try:
-                page = decode_page(body)
+                page = decode_page(await self.list_page(kind_of(of), selection, limit, token))
+            except GoneError:
+                if not token:
+                    raise
+                # The version of the first page is compacted by now: all of it in one piece.
+                limit, token = 0, ""
+                found.clear()
+                continue
             except DecodeError as error:
                 raise UnreachableError(0, "BadAnswer", error.message) from error
             for start in range(0, len(page.items), limits.KUBE_DECODE_ITEMS):
@@ -480,7 +493,10 @@ class KubeClient:
                 raise self._unreachable(what, error) from error
             async with response:
                 if response.status < 300:
-                    yield response
+                    try:
+                        yield response
+                    finally:
+                        _cut(response)
                     return
                 error_body = await self._read_some(response, what)
             if response.status == 401 and not again:
