@@ -1,5 +1,10 @@
-"""One embedded API for all tests of this folder, and the judges: kubectl and plain HTTP."""
+"""One contract, two servers: each test meets the embedded API and a real kube-apiserver.
 
+The judges are kubectl and plain HTTP. A test that only one of the two can pass says so with
+`@pytest.mark.only(SIDE, REASON)`; docs/embedded-api.md has the differences that users see.
+"""
+
+import json
 import os
 from collections.abc import Iterator
 from itertools import count
@@ -8,23 +13,73 @@ from pathlib import Path
 import pytest
 
 from clarion.testing.apiprocess import ApiProcess, Kubectl
+from clarion.testing.engine import Engine
+
+from .sides import NAMES, SYSTEM, Embedded, Real, Side
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Give tests that use an API server both, or the only one that they name."""
+    marker = metafunc.definition.get_closest_marker("only")
+    sides = (marker.args[0],) if marker else NAMES
+    for fixture in {"api", "quick_api"} & set(metafunc.fixturenames):
+        metafunc.parametrize(fixture, sides, indirect=True, scope="session")
 
 
 @pytest.fixture(scope="session")
-def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiProcess]:
-    with ApiProcess(tmp_path_factory.mktemp("api"), "--bookmarks", "200ms") as server:
-        yield server
-
-
-@pytest.fixture(scope="session")
-def kubectl(api: ApiProcess, tmp_path_factory: pytest.TempPathFactory) -> Kubectl:
-    judge = Kubectl(api.kubeconfig, tmp_path_factory.mktemp("home"))
+def judged(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """There is a kubectl that can judge."""
+    judge = Kubectl(Path(os.devnull), tmp_path_factory.mktemp("nobody"))
     why = "kubectl is not installed" if not judge.installed() else judge.too_old()
     if why and os.environ.get("CI"):
         pytest.fail(f"{why}, and CI must not skip its judge")
     if why:
         pytest.skip(why)
-    return judge
+
+
+@pytest.fixture(scope="session")
+def embedded(judged: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Side]:
+    yield from _embedded(tmp_path_factory, "--bookmarks", "200ms")
+
+
+@pytest.fixture(scope="session")
+def forgetful(judged: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Side]:
+    """An embedded API that forgets its history after a second, so that a test can wait for it."""
+    yield from _embedded(tmp_path_factory, "--bookmarks", "200ms", "--compact", "1s")
+
+
+def _embedded(factory: pytest.TempPathFactory, *flags: str) -> Iterator[Side]:
+    with ApiProcess(factory.mktemp("api"), *flags) as server:
+        yield Embedded(server, factory.mktemp("home"))
+
+
+@pytest.fixture(scope="session")
+def real(judged: None, engine: Engine) -> Side:
+    manifest = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SYSTEM}}
+    engine.kubectl("apply", "-f", "-", stdin=json.dumps(manifest))
+    return Real(engine)
+
+
+@pytest.fixture(scope="session")
+def api(request: pytest.FixtureRequest) -> Side:
+    """Each of the two servers in turn."""
+    return _side(request, "embedded")
+
+
+@pytest.fixture(scope="session")
+def quick_api(request: pytest.FixtureRequest) -> Side:
+    """The same, but the embedded one forgets quickly."""
+    return _side(request, "forgetful")
+
+
+def _side(request: pytest.FixtureRequest, embedded: str) -> Side:
+    found: Side = request.getfixturevalue(embedded if request.param == "embedded" else "real")
+    return found
+
+
+@pytest.fixture(scope="session")
+def kubectl(api: Side) -> Kubectl:
+    return api.kubectl
 
 
 _numbers = count(1)

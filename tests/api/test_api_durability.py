@@ -166,7 +166,8 @@ def test_second_server_on_the_same_data_is_refused(tmp_path: Path) -> None:
         assert server.pid
 
 
-def test_kubectl_watch_survives_a_restart(tmp_path: Path, kubectl: Kubectl) -> None:
+@pytest.mark.usefixtures("judged")
+def test_kubectl_watch_survives_a_restart(tmp_path: Path) -> None:
     """`kubectl wait` resumes its watch at the version it saw before the server was killed."""
     server = ApiProcess(tmp_path)
     server.start()

@@ -35,6 +35,8 @@ BODIES: dict[str, dict[str, Any]] = {
         },
     },
     "/apis/metallb.io/v1beta1/namespaces/metallb-system/ipaddresspools": {
+        "apiVersion": "metallb.io/v1beta1",
+        "kind": "IPAddressPool",
         "metadata": {"generateName": "fuzz-"},
         "spec": {
             "addresses": ["203.0.113.0/28"],
@@ -47,6 +49,8 @@ BODIES: dict[str, dict[str, Any]] = {
         },
     },
     "/apis/metallb.io/v1beta1/namespaces/metallb-system/bgppeers": {
+        "apiVersion": "metallb.io/v1beta1",
+        "kind": "BGPPeer",
         "metadata": {"generateName": "fuzz-", "annotations": {"metallb.io/x": "{}"}},
         "spec": {
             "myASN": 64500,
@@ -62,7 +66,10 @@ BODIES: dict[str, dict[str, Any]] = {
         "stringData": {"c": "d"},
     },
     "/api/v1/namespaces": {"metadata": {"generateName": "fuzz-"}, "spec": {"finalizers": ["x"]}},
-    "/api/v1/nodes": {"metadata": {"generateName": "fuzz-"}, "spec": {"taints": [{"key": "a"}]}},
+    "/api/v1/nodes": {
+        "metadata": {"generateName": "fuzz-"},
+        "spec": {"taints": [{"key": "a", "effect": "NoSchedule"}]},
+    },
 }
 
 junk = st.one_of(
@@ -115,7 +122,7 @@ QUIET = settings(
 
 
 @pytest.fixture(scope="module")
-def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiProcess]:
+def fuzzed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiProcess]:
     """A server of its own: what nonsense leaves behind is nobody else's."""
     with ApiProcess(tmp_path_factory.mktemp("fuzz")) as server:
         yield server
@@ -135,9 +142,9 @@ def request(server: ApiProcess, method: str, url: str, body: Any, content: str) 
 
 @QUIET
 @given(spoilt())
-def test_spoilt_creates(api: ApiProcess, case: tuple[str, dict[str, Any]]) -> None:
+def test_spoilt_creates(fuzzed: ApiProcess, case: tuple[str, dict[str, Any]]) -> None:
     url, body = case
-    status, text = request(api, "POST", url + "?dryRun=All", body, "application/json")
+    status, text = request(fuzzed, "POST", url + "?dryRun=All", body, "application/json")
     assert status < 500, text
 
 
@@ -150,13 +157,13 @@ FORMATS = (
 
 @QUIET
 @given(spoilt(), st.sampled_from(FORMATS))
-def test_spoilt_patches(api: ApiProcess, case: tuple[str, dict[str, Any]], form: str) -> None:
+def test_spoilt_patches(fuzzed: ApiProcess, case: tuple[str, dict[str, Any]], form: str) -> None:
     url, body = case
     name = "fuzz-target"
     whole = copy.deepcopy(BODIES[url])
     whole["metadata"] = {"name": name}
-    status, text = request(api, "POST", url, whole, "application/json")
+    status, text = request(fuzzed, "POST", url, whole, "application/json")
     assert status in (201, 409), text
     query = "?dryRun=All&fieldManager=fuzz&force=true"
-    status, text = request(api, "PATCH", f"{url}/{name}{query}", body, form)
+    status, text = request(fuzzed, "PATCH", f"{url}/{name}{query}", body, form)
     assert status < 500, text

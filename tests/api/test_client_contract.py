@@ -1,18 +1,11 @@
-"""What our client and reflector rely on, shown against an API server with kubectl as second actor.
-
-By default the server is the embedded one, a process of its own. With `CLARION_CONTRACT_KUBECONFIG`
-set the same tests run against the server that it names; those that restart or compact the server
-are then left out.
-"""
+"""What our client and reflector rely on, shown on both API servers with kubectl as second actor."""
 
 import asyncio
 import contextlib
 import json
-import os
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -21,7 +14,6 @@ import pytest
 from clarion.edge import kubeclient as k
 from clarion.edge.clock import SystemClock, SystemEntropy
 from clarion.edge.events import EventRecorder
-from clarion.edge.kubeconfig import find_config
 from clarion.edge.leases import Heartbeat, LeaderElection
 from clarion.edge.reflector import Reflector
 from clarion.model import kinds
@@ -32,63 +24,27 @@ from clarion.proto.kube.backoff import BackoffPolicy
 from clarion.proto.kube.leases import ElectionPolicy
 from clarion.proto.kube.reflector import Policy
 from clarion.proto.kube.wire import decode_frame, decode_page
-from clarion.testing.apiprocess import ApiProcess, Kubectl
 
-# History is forgotten after a second, so that a test can wait for it.
-QUICKLY = ("--bookmarks", "200ms", "--compact", "1s")
-FOREIGN = os.environ.get("CLARION_CONTRACT_KUBECONFIG", "")
+from .sides import Side
+
 QUICK = Policy(page_items=2, backoff=BackoffPolicy(base=0.02, cap=0.1))
 CLOCK, ENTROPY = SystemClock(), SystemEntropy()
-ours_only = pytest.mark.skipif(bool(FOREIGN), reason="this server is not ours to restart")
 
 
-class Server:
-    """An API server, and kubectl for it."""
-
-    def __init__(self, directory: Path) -> None:
-        self._ours = None if FOREIGN else ApiProcess(directory, *QUICKLY)
-        self.kubeconfig = Path(FOREIGN) if self._ours is None else self._ours.kubeconfig
-        self.kubectl = Kubectl(self.kubeconfig, directory)
-
-    def start(self) -> None:
-        if self._ours is not None:
-            self._ours.start()
-
-    def stop(self) -> None:
-        if self._ours is not None:
-            self._ours.stop()
-
-    def kill(self) -> None:
-        assert self._ours is not None, "only a server of ours is killed"
-        self._ours.kill()
-
-    @asynccontextmanager
-    async def client(self) -> AsyncIterator[k.KubeClient]:
-        async with k.KubeClient(find_config(str(self.kubeconfig), CLOCK)) as client:
-            yield client
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    if not Kubectl.installed():
-        if os.environ.get("CI"):
-            pytest.fail("kubectl is not installed, and CI must not skip its judge")
-        pytest.skip("kubectl is not installed")
-    server = Server(tmp_path_factory.mktemp("api"))
-    server.start()
-    yield server
-    server.stop()
+@pytest.fixture(scope="session")
+def server(quick_api: Side) -> Side:
+    return quick_api
 
 
 @pytest.fixture
-def namespace(server: Server) -> Iterator[str]:
+def namespace(server: Side) -> Iterator[str]:
     name = f"contract-{ENTROPY.token(6)}"
     server.kubectl("create", "namespace", name)
     yield name
     server.kubectl("delete", "namespace", name, "--wait=false")
 
 
-def play(server: Server, scene: Callable[[k.KubeClient], Awaitable[None]]) -> None:
+def play(server: Side, scene: Callable[[k.KubeClient], Awaitable[None]]) -> None:
     async def main() -> None:
         async with asyncio.timeout(60), server.client() as client:
             await scene(client)
@@ -102,7 +58,7 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.01)
 
 
-async def kubectl(server: Server, *arguments: str, stdin: str | None = None) -> str:
+async def kubectl(server: Side, *arguments: str, stdin: str | None = None) -> str:
     return await asyncio.to_thread(server.kubectl, *arguments, stdin=stdin)
 
 
@@ -113,7 +69,7 @@ def config_map(namespace: str, name: str, **data: str) -> ConfigMap:
 # --- requests -----------------------------------------------------------------------------------
 
 
-def test_objects_are_written_read_and_deleted(server: Server, namespace: str) -> None:
+def test_objects_are_written_read_and_deleted(server: Side, namespace: str) -> None:
     async def scene(client: k.KubeClient) -> None:
         made = await client.create(config_map(namespace, "a", x="1"))
         assert made.metadata.uid
@@ -133,7 +89,7 @@ def test_objects_are_written_read_and_deleted(server: Server, namespace: str) ->
     play(server, scene)
 
 
-def test_a_write_from_an_old_version_conflicts(server: Server, namespace: str) -> None:
+def test_a_write_from_an_old_version_conflicts(server: Side, namespace: str) -> None:
     async def scene(client: k.KubeClient) -> None:
         old = await client.create(config_map(namespace, "a", x="1"))
         await kubectl(server, "-n", namespace, "label", "cm", "a", "touched=yes")
@@ -151,7 +107,7 @@ def test_a_write_from_an_old_version_conflicts(server: Server, namespace: str) -
     play(server, scene)
 
 
-def test_each_form_of_patch(server: Server, namespace: str) -> None:
+def test_each_form_of_patch(server: Side, namespace: str) -> None:
     async def scene(client: k.KubeClient) -> None:
         key = (await client.create(config_map(namespace, "a", x="1"))).key
         step = [{"op": "replace", "path": "/data/x", "value": "2"}]
@@ -166,7 +122,7 @@ def test_each_form_of_patch(server: Server, namespace: str) -> None:
     play(server, scene)
 
 
-def test_server_side_apply(server: Server, namespace: str) -> None:
+def test_server_side_apply(server: Side, namespace: str) -> None:
     async def scene(client: k.KubeClient) -> None:
         async def apply(manager: str, *, force: bool = False, **data: str) -> dict[str, str]:
             whole = config_map(namespace, "applied", **data)
@@ -185,17 +141,18 @@ def test_server_side_apply(server: Server, namespace: str) -> None:
     play(server, scene)
 
 
-def test_status_is_written_apart_from_the_rest(server: Server, namespace: str) -> None:
+def test_status_is_written_apart_from_the_rest(server: Side, namespace: str) -> None:
     async def scene(client: k.KubeClient) -> None:
         spec = ServiceSpec(type="LoadBalancer", ports=(ServicePort(port=80),))
         meta = ObjectMeta(namespace=namespace, name="web")
         service = await client.create(Service(metadata=meta, spec=spec))
         assert service.spec.cluster_ip
         ingress = {"loadBalancer": {"ingress": [{"ip": "192.0.2.1"}]}}
-        both = {"status": ingress, "spec": {"type": "ClusterIP"}}
+        both = {"status": ingress, "spec": {"sessionAffinity": "ClientIP"}}
         told = await client.patch(Service, service.key, both, subresource="status")
         assert told.status.load_balancer.ingress[0].ip == "192.0.2.1"
-        assert told.spec.type == "LoadBalancer"
+        assert told.spec == service.spec
+        assert told.status.load_balancer.ingress[0].ip_mode == "VIP", "as a cluster completes it"
         path = "jsonpath={.status.loadBalancer.ingress[0].ip}"
         assert (
             await kubectl(server, "-n", namespace, "get", "svc", "web", "-o", path) == "192.0.2.1"
@@ -207,7 +164,7 @@ def test_status_is_written_apart_from_the_rest(server: Server, namespace: str) -
     play(server, scene)
 
 
-def test_what_is_invalid_is_refused_with_its_fields(server: Server, namespace: str) -> None:
+def test_what_is_invalid_is_refused_with_its_fields(server: Side, namespace: str) -> None:
     async def scene(client: k.KubeClient) -> None:
         meta = ObjectMeta(namespace=namespace, name="Not A Name")
         with pytest.raises(k.InvalidError) as caught:
@@ -220,7 +177,7 @@ def test_what_is_invalid_is_refused_with_its_fields(server: Server, namespace: s
 # --- lists and watches --------------------------------------------------------------------------
 
 
-def test_pages_of_one_list_agree(server: Server, namespace: str) -> None:
+def test_pages_of_one_list_agree(server: Side, namespace: str) -> None:
     async def scene(client: k.KubeClient) -> None:
         for name in "abcde":
             await client.create(config_map(namespace, name, made="before"))
@@ -243,7 +200,7 @@ def test_pages_of_one_list_agree(server: Server, namespace: str) -> None:
     play(server, scene)
 
 
-def test_selectors_select(server: Server, namespace: str) -> None:
+def test_selectors_select(server: Side, namespace: str) -> None:
     async def scene(client: k.KubeClient) -> None:
         for name in "ab":
             await client.create(config_map(namespace, name))
@@ -269,7 +226,7 @@ async def frames(
 
 
 def test_a_watch_tells_all_after_its_version_and_the_server_ends_it_in_time(
-    server: Server, namespace: str
+    server: Side, namespace: str
 ) -> None:
     async def scene(client: k.KubeClient) -> None:
         where = k.Selection(namespace, fields="metadata.name=a")
@@ -288,13 +245,13 @@ def test_a_watch_tells_all_after_its_version_and_the_server_ends_it_in_time(
     play(server, scene)
 
 
-@ours_only
-def test_a_quiet_watch_is_told_bookmarks(server: Server, namespace: str) -> None:
+def test_a_quiet_watch_is_told_bookmarks(server: Side, namespace: str) -> None:
     async def scene(client: k.KubeClient) -> None:
         where = k.Selection(namespace, fields="metadata.name=nothing")
         start = decode_page(await client.list_page(kinds.CONFIG_MAP, where, 0)).version
         other = await client.create(config_map(namespace, "elsewhere"))
-        told = await frames(client, where, start, 1)
+        # The real one tells a bookmark two seconds before the end of a watch.
+        told = await frames(client, where, start, 1 if server.name == "embedded" else 4)
         assert {kind for kind, _ in told} == {"BOOKMARK"}
         last = told[-1][1]["metadata"]["resourceVersion"]
         assert int(last) >= int(other.metadata.resource_version)
@@ -330,7 +287,7 @@ async def following(
             await task
 
 
-def test_what_kubectl_does_is_followed(server: Server, namespace: str) -> None:
+def test_what_kubectl_does_is_followed(server: Side, namespace: str) -> None:
     async def scene(client: k.KubeClient) -> None:
         where = k.Selection(namespace, labels="!kube-root")
         async with following(client, Community, where) as (reflector, deltas):
@@ -354,7 +311,7 @@ def test_what_kubectl_does_is_followed(server: Server, namespace: str) -> None:
     play(server, scene)
 
 
-def test_a_kind_is_known_to_be_served_or_not(server: Server) -> None:
+def test_a_kind_is_known_to_be_served_or_not(server: Side) -> None:
     async def scene(client: k.KubeClient) -> None:
         for kind in kinds.KINDS:
             assert await client.serves(kind), kind.kind
@@ -365,7 +322,7 @@ def test_a_kind_is_known_to_be_served_or_not(server: Server) -> None:
     play(server, scene)
 
 
-def test_many_objects_come_by_pages(server: Server, namespace: str) -> None:
+def test_many_objects_come_by_pages(server: Side, namespace: str) -> None:
     async def scene(client: k.KubeClient) -> None:
         names = [f"m{number:02}" for number in range(25)]
         await asyncio.gather(*[client.create(config_map(namespace, name)) for name in names])
@@ -376,8 +333,7 @@ def test_many_objects_come_by_pages(server: Server, namespace: str) -> None:
     play(server, scene)
 
 
-@ours_only
-def test_a_server_killed_and_restarted_loses_nothing(server: Server, namespace: str) -> None:
+def test_a_server_killed_and_restarted_loses_nothing(server: Side, namespace: str) -> None:
     async def scene(client: k.KubeClient) -> None:
         for name in "abc":
             await client.create(config_map(namespace, name))
@@ -399,10 +355,15 @@ class Line:
     """A connection to the server that can be cut and mended; only our client goes through it."""
 
     def __init__(self, server_url: str) -> None:
-        self._target = server_url.removeprefix("http://").split(":")
+        scheme, _, where = server_url.partition("://")
+        self._scheme, self._target = scheme, where.split(":")
         self._listener: asyncio.Server | None = None
         self._open: set[asyncio.StreamWriter] = set()
         self.port = 0
+
+    @property
+    def url(self) -> str:
+        return f"{self._scheme}://127.0.0.1:{self.port}"
 
     async def mend(self) -> None:
         self._listener = await asyncio.start_server(self._join, "127.0.0.1", self.port)
@@ -436,15 +397,14 @@ async def compacted(client: k.KubeClient, where: k.Selection, version: str) -> b
     return any(kind == "ERROR" and status["code"] == 410 for kind, status in told)
 
 
-@ours_only
 def test_after_an_outage_longer_than_the_history_all_is_read_anew_by_differences(
-    server: Server, namespace: str
+    server: Side, namespace: str
 ) -> None:
     async def scene(client: k.KubeClient) -> None:
         where = k.Selection(namespace)
         line = Line(client.config.server)
         await line.mend()
-        far = msgspec.structs.replace(client.config, server=f"http://127.0.0.1:{line.port}")
+        far = msgspec.structs.replace(client.config, server=line.url)
         for name in "abc":
             await client.create(config_map(namespace, name))
         async with (
@@ -458,6 +418,7 @@ def test_after_an_outage_longer_than_the_history_all_is_read_anew_by_differences
             await client.delete(ConfigMap, ObjectKey(namespace, "a"))
             await client.patch(ConfigMap, ObjectKey(namespace, "b"), {"data": {"x": "2"}})
             await client.create(config_map(namespace, "d"))
+            await asyncio.to_thread(server.forget)
             while not await compacted(client, where, reflector.health.version):
                 await client.create(config_map(namespace, ENTROPY.token(8)))
             assert reflector.store.snapshot() == before, "an outage removes nothing"
@@ -478,7 +439,7 @@ def test_after_an_outage_longer_than_the_history_all_is_read_anew_by_differences
 # --- leases and events --------------------------------------------------------------------------
 
 
-def test_a_heartbeat_is_written_renewed_and_deleted(server: Server, namespace: str) -> None:
+def test_a_heartbeat_is_written_renewed_and_deleted(server: Side, namespace: str) -> None:
     async def scene(client: k.KubeClient) -> None:
         key = ObjectKey(namespace, "speaker-n1")
         beat = Heartbeat(client, key, "n1", CLOCK, labels={"a": "b"}, renew_seconds=0.05)
@@ -504,7 +465,7 @@ def test_a_heartbeat_is_written_renewed_and_deleted(server: Server, namespace: s
 
 
 def test_one_of_two_candidates_leads_and_hands_over_when_it_stops(
-    server: Server, namespace: str
+    server: Side, namespace: str
 ) -> None:
     policy = ElectionPolicy(lease_duration=30.0, renew_deadline=20.0, retry_period=0.05)
 
@@ -542,7 +503,7 @@ def test_one_of_two_candidates_leads_and_hands_over_when_it_stops(
     play(server, scene)
 
 
-def test_a_leader_whose_lease_is_taken_away_stops_leading(server: Server, namespace: str) -> None:
+def test_a_leader_whose_lease_is_taken_away_stops_leading(server: Side, namespace: str) -> None:
     policy = ElectionPolicy(lease_duration=30.0, renew_deadline=20.0, retry_period=0.05)
 
     async def scene(client: k.KubeClient) -> None:
@@ -562,7 +523,7 @@ def test_a_leader_whose_lease_is_taken_away_stops_leading(server: Server, namesp
     play(server, scene)
 
 
-def test_events_are_seen_by_kubectl_and_repeats_are_counted(server: Server, namespace: str) -> None:
+def test_events_are_seen_by_kubectl_and_repeats_are_counted(server: Side, namespace: str) -> None:
     async def scene(client: k.KubeClient) -> None:
         recorder = EventRecorder(client, "metallb-controller", CLOCK, ENTROPY, host="n1")
         about = await client.create(config_map(namespace, "web"))

@@ -1,14 +1,15 @@
-"""The metallb.io kinds in the embedded API: apply, patch, defaults, admission; by kubectl."""
+"""The metallb.io kinds: apply, patch, defaults, validation, admission; judged by kubectl."""
 
 import json
-from pathlib import Path
 
 import pytest
 
 from clarion.testing.apiprocess import Kubectl
+from clarion.testing.engine import CRDS
 
-ROOT = Path(__file__).resolve().parents[2]
-NS = "metallb-system"
+from .sides import SYSTEM as NS
+
+WEBHOOK = "in a cluster a webhook does it: tests/cluster"
 
 
 def pool(name: str, *addresses: str) -> str:
@@ -66,7 +67,7 @@ def test_patch_kinds(kubectl: Kubectl) -> None:
     spec = kubectl.get("ipaddresspool", "patched", "-n", NS)["spec"]
     assert spec["addresses"] == ["198.51.100.16/28", "2001:db8::/124"]
     operations[0]["value"] = True
-    assert "not equal to tested value" in kubectl.fails(
+    assert "the server rejected our request" in kubectl.fails(
         *patch, "--type=json", "-p", json.dumps(operations)
     )
     refused = kubectl.fails(*patch, "--type=strategic", "-p", "{}")
@@ -74,6 +75,7 @@ def test_patch_kinds(kubectl: Kubectl) -> None:
     kubectl("delete", "ipaddresspool", "patched", "-n", NS)
 
 
+@pytest.mark.only("embedded", WEBHOOK)
 def test_peer_in_both_versions(kubectl: Kubectl) -> None:
     kubectl("apply", "-f", "-", stdin=peer("v1beta2", "both", vrf="red", holdTime="30s"))
     old = kubectl.get("bgppeers.v1beta1.metallb.io", "both", "-n", NS)
@@ -95,8 +97,6 @@ def test_peer_in_both_versions(kubectl: Kubectl) -> None:
 @pytest.mark.parametrize(
     ("manifest", "wanted"),
     [
-        (pool("bad", "203.0.113.0/33"), ["spec.addresses[0]", "/33"]),
-        (pool("bad", "203.0.113.9-203.0.113.1"), ["spec.addresses[0]"]),
         (
             peer("v1beta2", "bad", peerPort=99999, holdTime=5),
             ["spec.peerPort", "spec.holdTime", "99999"],
@@ -113,6 +113,20 @@ def test_peer_in_both_versions(kubectl: Kubectl) -> None:
             ),
             ["spec.aggregationLength", "spec.aggregationLengthV6"],
         ),
+    ],
+)
+def test_what_breaks_the_schema_is_refused(
+    kubectl: Kubectl, manifest: str, wanted: list[str]
+) -> None:
+    refuses(kubectl, manifest, wanted)
+
+
+@pytest.mark.only("embedded", WEBHOOK)
+@pytest.mark.parametrize(
+    ("manifest", "wanted"),
+    [
+        (pool("bad", "203.0.113.0/33"), ["spec.addresses[0]", "/33"]),
+        (pool("bad", "203.0.113.9-203.0.113.1"), ["spec.addresses[0]"]),
         (
             json.dumps(
                 {
@@ -127,6 +141,10 @@ def test_peer_in_both_versions(kubectl: Kubectl) -> None:
     ],
 )
 def test_bad_configuration_is_refused(kubectl: Kubectl, manifest: str, wanted: list[str]) -> None:
+    refuses(kubectl, manifest, wanted)
+
+
+def refuses(kubectl: Kubectl, manifest: str, wanted: list[str]) -> None:
     refused = kubectl.fails("apply", "-f", "-", stdin=manifest)
     for part in wanted:
         assert part in refused
@@ -135,6 +153,7 @@ def test_bad_configuration_is_refused(kubectl: Kubectl, manifest: str, wanted: l
     )
 
 
+@pytest.mark.only("embedded", WEBHOOK)
 def test_overlap_names_the_other_pool(kubectl: Kubectl) -> None:
     kubectl("apply", "-f", "-", stdin=pool("first", "198.51.100.64/26"))
     refused = kubectl.fails("apply", "-f", "-", stdin=pool("second", "198.51.100.96-198.51.100.99"))
@@ -144,6 +163,7 @@ def test_overlap_names_the_other_pool(kubectl: Kubectl) -> None:
     kubectl("delete", "ipaddresspool", "first", "-n", NS)
 
 
+@pytest.mark.only("embedded", WEBHOOK)
 def test_annotations_that_are_configuration_are_judged_too(kubectl: Kubectl) -> None:
     kubectl("apply", "-f", "-", stdin=pool("annotated", "203.0.113.0/28"))
     say = ("annotate", "ipaddresspool", "-n", NS, "annotated", "--overwrite")
@@ -165,12 +185,16 @@ def test_order_of_creation_does_not_matter(kubectl: Kubectl) -> None:
 
 
 def test_definitions_are_applied_harmlessly(kubectl: Kubectl) -> None:
-    kubectl("apply", "-f", str(ROOT / "deploy" / "crds"))
-    kubectl("apply", "--server-side", "--force-conflicts", "-f", str(ROOT / "deploy" / "crds"))
+    kubectl("apply", "--server-side", "--force-conflicts", "-f", str(CRDS))
+    kubectl("apply", "-f", str(CRDS))
     kubectl(
         *("wait", "--for=condition=Established", "--timeout=10s"),
         "crd/ipaddresspools.metallb.io",
     )
+
+
+@pytest.mark.only("embedded", "a cluster takes any definition")
+def test_the_set_of_kinds_is_fixed(kubectl: Kubectl) -> None:
     assert "built in" in kubectl.fails("delete", "crd", "ipaddresspools.metallb.io")
     foreign = {
         "apiVersion": "apiextensions.k8s.io/v1",
@@ -224,7 +248,7 @@ def test_server_side_apply(kubectl: Kubectl, namespace: str) -> None:
     assert again["metadata"]["resourceVersion"] == first["metadata"]["resourceVersion"]
     refused = kubectl.fails(*apply, "--field-manager=other", stdin=service("web"))
     assert '.spec.ports[port=80,protocol="TCP"].name' in refused
-    assert 'conflict with "kubectl" using v1' in refused
+    assert 'conflict with "kubectl":' in refused
     kubectl(*apply, "--field-manager=other", "--force-conflicts", stdin=service("web"))
     assert kubectl.get("service", "web", "-n", namespace)["spec"]["ports"][0]["name"] == "web"
     # What a manager does not say any more goes, unless another manages it.

@@ -1,11 +1,14 @@
-"""Kubernetes' own kinds in the embedded API, judged by kubectl."""
+"""Kubernetes' own kinds, judged by kubectl."""
 
 import json
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
 
 from clarion.testing.apiprocess import Kubectl
+
+from .sides import Side
 
 SERVICE = """
 apiVersion: v1
@@ -38,14 +41,15 @@ def test_discovery_lists_every_kind(kubectl: Kubectl) -> None:
     assert "deletecollection" in wide
     versions = kubectl("api-versions").split()
     assert {"v1", "metallb.io/v1beta1", "metallb.io/v1beta2"} <= set(versions)
-    assert json.loads(kubectl("version", "-o", "json"))["serverVersion"]["minor"] == "32"
+    version = json.loads(kubectl("version", "-o", "json"))["serverVersion"]
+    assert version["gitVersion"].startswith(f"v1.{version['minor']}.")
 
 
-def test_service_gets_what_a_cluster_gives(kubectl: Kubectl, namespace: str) -> None:
+def test_service_gets_what_a_cluster_gives(api: Side, kubectl: Kubectl, namespace: str) -> None:
     kubectl("create", "-n", namespace, "-f", "-", stdin=SERVICE)
     spec = kubectl.get("service", "web", "-n", namespace)["spec"]
     assert spec["clusterIP"] == spec["clusterIPs"][0]
-    assert spec["clusterIP"].startswith("10.96.")
+    assert ip_address(spec["clusterIP"]) in api.cluster_ips
     assert spec["ipFamilies"] == ["IPv4"]
     assert spec["ipFamilyPolicy"] == "SingleStack"
     assert spec["sessionAffinity"] == "None"
@@ -188,7 +192,7 @@ lastTimestamp: "2024-01-01T00:00:00Z"
     [
         (SERVICE.replace("port: 80", "port: 80000"), "must be between 1 and 65535"),
         (SERVICE.replace("port: 80", "prot: 80"), 'unknown field "spec.ports[0].prot"'),
-        (SERVICE.replace("name: web,", "name: Web,"), "a DNS-1035 label"),
+        (SERVICE.replace("name: web,", "name: Web,"), 'metadata.name: Invalid value: "Web"'),
         (SERVICE.replace("port: 443", "port: 80"), "Duplicate value"),
         (SERVICE.replace("LoadBalancer", "Loadbalancer"), "Unsupported value"),
         (SERVICE.replace("port: 80", "port: 80, nodePort: 80"), "30000-32767"),
@@ -208,7 +212,7 @@ def test_missing_namespace(kubectl: Kubectl) -> None:
 
 
 def test_explain(kubectl: Kubectl) -> None:
-    assert "ports of the service" in kubectl("explain", "service.spec.ports")
+    assert "FIELD: ports <[]" in kubectl("explain", "service.spec.ports")
     assert "myASN" in kubectl("explain", "bgppeer.spec")
     assert "ownerReferences" in kubectl("explain", "pool.metadata".replace("pool", "ipaddresspool"))
 
@@ -223,7 +227,7 @@ def test_tables_are_sorted_by_any_field(kubectl: Kubectl, namespace: str) -> Non
         kubectl("create", "configmap", name, f"--from-literal=key={letter}", "-n", namespace)
     listed = kubectl("get", "configmaps", "-n", namespace, "--sort-by=.data.key")
     assert [line.split()[0] for line in listed.splitlines()] == ["NAME", "two", "one"]
-    assert kubectl("get", "events", "-A", "--sort-by=.lastTimestamp")
+    assert kubectl.run("get", "events", "-A", "--sort-by=.lastTimestamp").returncode == 0
 
 
 def test_what_get_prints_can_be_applied(kubectl: Kubectl, namespace: str) -> None:

@@ -7,13 +7,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from clarion.testing.apiprocess import ApiProcess, Kubectl
+from clarion.testing.apiprocess import Kubectl
+
+from .sides import Side
 
 PROGRAM = Path(__file__).with_name("candidate_main.py")
 
 
 @contextmanager
-def candidate(api: ApiProcess, namespace: str, name: str) -> Iterator["subprocess.Popen[str]"]:
+def candidate(api: Side, namespace: str, name: str) -> Iterator["subprocess.Popen[str]"]:
     command = [sys.executable, str(PROGRAM), str(api.kubeconfig), namespace, name]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
@@ -36,7 +38,7 @@ def holder(kubectl: Kubectl, namespace: str) -> str:
 
 
 def test_a_leader_stopped_past_its_lease_does_not_act_when_it_wakes_up(
-    api: ApiProcess, kubectl: Kubectl, namespace: str
+    api: Side, kubectl: Kubectl, namespace: str
 ) -> None:
     with candidate(api, namespace, "one") as one:
         acted(one)

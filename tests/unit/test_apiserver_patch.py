@@ -72,7 +72,8 @@ DNS = {"name": "dns", "port": 53, "protocol": "UDP"}
             ports({"port": 80, "nodePort": 30080}),
             ports({**HTTP, "nodePort": 30080}, TLS),
         ),
-        (ports(HTTP), ports(TLS), ports(HTTP, TLS)),
+        # What is new goes before what the patch does not name.
+        (ports(HTTP), ports(TLS), ports(TLS, HTTP)),
         (ports(HTTP, TLS), ports({"port": 80, "$patch": "delete"}), ports(TLS)),
         (ports(HTTP, TLS), ports({"$patch": "replace"}, DNS), ports(DNS)),
         # What kubectl apply sends: deletions and the wanted order.
@@ -102,7 +103,7 @@ DNS = {"name": "dns", "port": 53, "protocol": "UDP"}
         (
             {"metadata": {"finalizers": ["a"]}},
             {"metadata": {"finalizers": ["b"]}},
-            {"metadata": {"finalizers": ["a", "b"]}},
+            {"metadata": {"finalizers": ["b", "a"]}},
         ),
         (
             {"metadata": {"finalizers": ["a", "b"]}},
@@ -162,8 +163,8 @@ def test_strategic_merge_patch_without_sense(patch: Any) -> None:
     ("body", "code"),
     [
         (b"{}", 400),
-        (b'[{"op":"nothing","path":"/a"}]', 400),
-        (b'[{"op":"add"}]', 400),
+        (b'[{"op":"nothing","path":"/a"}]', 422),
+        (b'[{"op":"add"}]', 422),
         (b'[{"op":"remove","path":"/absent"}]', 422),
         (b'[{"op":"test","path":"/a","value":2}]', 422),
         (b'[{"op":"add","path":"/a/b/c","value":2}]', 422),

@@ -154,7 +154,11 @@ class Collector:
                 for one in dependent.meta.owner_references
             )
             if not dependent.meta.deletion_timestamp:
-                policy = DeleteOptions(uid=dependent.meta.uid, propagation="Foreground")
+                # As in Kubernetes only what has dependents itself goes in the foreground too.
+                own = bool(self._dependents.get(dependent.meta.uid))
+                policy = DeleteOptions(
+                    uid=dependent.meta.uid, propagation="Foreground" if own else "Background"
+                )
                 await self._registry.delete(self._target(key), policy)
             blocking = blocking or (blocks and self._store.get(key) is not None)
         if not blocking:

@@ -7,7 +7,7 @@ from clarion.apiserver.status import Json
 from clarion.model.kinds import Kind
 
 # The Kubernetes version whose behaviour this API follows; kubectl compares it with its own.
-MAJOR, MINOR, PATCH = "1", "32", "0"
+MAJOR, MINOR, PATCH = "1", "37", "0"
 
 REVIEWS = {
     ("authorization.k8s.io", "selfsubjectaccessreviews"): "SelfSubjectAccessReview",

@@ -237,7 +237,8 @@ def _refusal(conflicts: list[tuple[_Manager, FieldSet]]) -> ApiError:
     causes = []
     for one, fields in conflicts:
         where = f' with subresource "{one.subresource}"' if one.subresource else ""
-        who = f'"{one.name}"{where} using {one.api_version}'
+        version = f" using {one.api_version}" if one.operation == UPDATE else ""
+        who = f'"{one.name}"{where}{version}'
         causes += [
             Cause(path, f"conflict with {who}", "FieldManagerConflict") for path in paths(fields)
         ]

@@ -6,10 +6,12 @@ from aiohttp import web
 
 from clarion.apiserver import patch, protobuf
 from clarion.apiserver.present import Presenter
-from clarion.apiserver.registry import DeleteOptions, Registry, Result, Target
+from clarion.apiserver.registry import DeleteOptions, Registry, Result, Target, WriteOptions
 from clarion.apiserver.requests import (
     Form,
     Position,
+    Writing,
+    check_list_options,
     read_delete_options,
     read_flag,
     read_form,
@@ -57,7 +59,8 @@ class Handlers:
         """
         target = read_target(request.path)
         match request.method, bool(target.name):
-            case "GET" | "HEAD", _:
+            case "GET", _:
+                check_list_options(request.query)
                 if read_flag(request.query, "watch"):
                     return await self._watching.handle(request, target)
                 return self._get(request, target) if target.name else self._list(request, target)
@@ -69,7 +72,7 @@ class Handlers:
                 return await self._patch(request, target)
             case "DELETE", True:
                 return await self._delete(request, target)
-            case "DELETE", False:
+            case "DELETE", False if target.resource.plural != "namespaces":
                 return await self._delete_collection(request, target)
         raise method_not_allowed(request.method)
 
@@ -80,7 +83,7 @@ class Handlers:
         entry = self._store.get(target.key)
         if entry is None:
             raise not_found(target.resource.name, target.name)
-        return _answer(self._presenter.one(target, entry.body, form))
+        return _warned(target, _answer(self._presenter.one(target, entry.body, form)))
 
     def _list(self, request: web.Request, target: Target) -> web.Response:
         form = read_form(request.headers.get("Accept", ""), request.query)
@@ -92,7 +95,7 @@ class Handlers:
             metadata["continue"] = Position(revision, *after).token()
             if remaining and not selection:
                 metadata["remainingItemCount"] = remaining
-        return _answer(self._presenter.many(target, entries, metadata, form))
+        return _warned(target, _answer(self._presenter.many(target, entries, metadata, form)))
 
     def _collect(
         self, request: web.Request, target: Target, selection: Selection, limit: int | None
@@ -147,20 +150,20 @@ class Handlers:
     async def _create(self, request: web.Request, target: Target) -> web.Response:
         if target.resource.namespaced and not target.namespace:
             raise method_not_allowed("POST")
-        options = read_write_options(request.query, request.headers.get("User-Agent", ""))
+        options = _write_options(request, "Create")
         body = await read_body(request)
         result = await self._registry.create(target, body, options)
         return self._written(request, target, result)
 
     async def _update(self, request: web.Request, target: Target) -> web.Response:
-        options = read_write_options(request.query, request.headers.get("User-Agent", ""))
+        options = _write_options(request, "Update")
         body = await read_body(request)
         result = await self._registry.update(target, body, options)
         return self._written(request, target, result)
 
     async def _patch(self, request: web.Request, target: Target) -> web.Response:
-        options = read_write_options(request.query, request.headers.get("User-Agent", ""))
         content = request.content_type
+        options = _write_options(request, "Apply" if content == patch.APPLY else "Patch")
         raw = await request.read()
         if content == patch.APPLY:
             configuration = patch.read_configuration(raw)
@@ -216,6 +219,10 @@ class Handlers:
                 raise
 
 
+def _write_options(request: web.Request, writing: Writing) -> WriteOptions:
+    return read_write_options(request.query, request.headers.get("User-Agent", ""), writing)
+
+
 async def read_body(request: web.Request) -> Json:
     """The object in a request.
 
@@ -242,6 +249,13 @@ def _quoted(text: str) -> str:
     """Text for a header: what a client named must not break out of it."""
     plain = "".join(char if char.isascii() and char.isprintable() else "?" for char in text)
     return plain[: limits.API_WARNING_CHARS].replace("\\", "\\\\").replace('"', '\\"')
+
+
+def _warned(target: Target, response: web.Response) -> web.Response:
+    """The same answer, with a warning if the version that was read is deprecated."""
+    if target.kind.deprecated:
+        response.headers.add("Warning", f'299 - "{_quoted(target.kind.deprecation_warning)}"')
+    return response
 
 
 def _answer(body: bytes | Iterable[bytes], status: int = 200) -> web.Response:

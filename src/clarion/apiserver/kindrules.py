@@ -1,12 +1,14 @@
 """What single kinds demand beyond their schema, on the way into the store."""
 
 import base64
+import re
+from ipaddress import ip_address
 from typing import Any
 
 from clarion.apiserver import services
 from clarion.apiserver.allocations import Allocations
-from clarion.apiserver.resources import Resource
-from clarion.apiserver.status import Cause, Json, forbidden
+from clarion.apiserver.resources import Resource, missing
+from clarion.apiserver.status import Cause, Json, bad_request, forbidden
 from clarion.apiserver.store import Key
 from clarion.model import kinds
 from clarion.model.schema import custom_resource_definitions
@@ -15,6 +17,9 @@ PROTECTED_NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-leas
 NAMESPACE_NAME_LABEL = "kubernetes.io/metadata.name"
 
 _FORBIDDEN = "FieldValueForbidden"
+_EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
+_MICRO_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}(Z|[-+]\d\d:\d\d)\Z")
+_DATA_KEY = re.compile(r"[-._a-zA-Z0-9]{1,253}\Z")
 
 
 class KindRules:
@@ -35,7 +40,7 @@ class KindRules:
         match resource.plural:
             case "services":
                 new.setdefault("status", {}).setdefault("loadBalancer", {})
-                return services.prepare(self._allocations, key, new, old), []
+                return services.prepare(self._allocations, key, new, old), services.warn(new, old)
             case "namespaces":
                 if old is None:
                     new["spec"] = {"finalizers": ["kubernetes"]}
@@ -44,9 +49,17 @@ class KindRules:
             case "secrets":
                 return _prepare_secret(new, old), []
             case "configmaps":
-                return _unchanged_if_immutable(new, old, ("data", "binaryData")), []
+                parts = ("data", "binaryData")
+                return _check_keys(new, *parts) + _unchanged_if_immutable(new, old, parts), []
             case "endpointslices":
-                return _immutable(new, old, "addressType"), []
+                return _immutable(new, old, "addressType") or _check_slice(new), []
+            case "leases":
+                new.setdefault("spec", {})
+                return _check_lease(new["spec"]), []
+            case "events":
+                return _check_event(key.namespace, new), []
+            case "nodes":
+                return _prepare_node(new.get("spec", {})), []
             case "pods":
                 new.setdefault("status", {}).setdefault("phase", "Pending")
             case "customresourcedefinitions":
@@ -101,13 +114,105 @@ def _schemas(spec: Json) -> dict[str, Any]:
 def _prepare_secret(new: Json, old: Json | None) -> list[Cause]:
     for name, text in new.pop("stringData", {}).items():
         new.setdefault("data", {})[name] = base64.b64encode(text.encode()).decode()
-    causes = [
-        Cause(f"data[{name}]", "Invalid value: not base64")
-        for name, text in new.get("data", {}).items()
-        if not _is_base64(text)
-    ]
+    for name, text in new.get("data", {}).items():
+        if not _is_base64(text):
+            raise bad_request(f"Secret cannot be handled: data[{name}] is not base64")
+    causes = _check_keys(new, "data") + _check_secret_type(new)
     causes += _immutable(new, old, "type")
     return causes + _unchanged_if_immutable(new, old, ("data",))
+
+
+def _check_secret_type(new: Json) -> list[Cause]:
+    data = new.get("data", {})
+    lacking: tuple[str, ...] = ()
+    match new.get("type"):
+        case "kubernetes.io/basic-auth":
+            either = ("username", "password")
+            lacking = () if set(either) & set(data) else either
+        case "kubernetes.io/tls":
+            lacking = tuple(name for name in ("tls.crt", "tls.key") if name not in data)
+    return [missing(f"data[{name}]") for name in lacking]
+
+
+def _check_slice(new: Json) -> list[Cause]:
+    family = {"IPv4": 4, "IPv6": 6}.get(new.get("addressType", ""))
+    causes = []
+    for place, endpoint in enumerate(new.get("endpoints", [])):
+        path = f"endpoints[{place}].addresses"
+        if not endpoint.get("addresses"):
+            causes.append(missing(path))
+        for number, text in enumerate(endpoint.get("addresses", [])):
+            if family is not None and _version_of(text) != family:
+                wanted = f'Invalid value: "{text}": must be an IPv{family} address'
+                causes.append(Cause(f"{path}[{number}]", wanted))
+    return causes
+
+
+def _version_of(text: str) -> int:
+    try:
+        return ip_address(text).version
+    except ValueError:
+        return 0
+
+
+def _check_lease(spec: Json) -> list[Cause]:
+    for field in ("acquireTime", "renewTime"):
+        if spec.get(field) and not _MICRO_TIME.match(spec[field]):
+            raise bad_request(
+                f"Lease cannot be handled: spec.{field} is not a time with six decimals"
+            )
+    causes = []
+    for field, least in (("leaseDurationSeconds", 1), ("leaseTransitions", 0)):
+        if spec.get(field, least) < least:
+            text = f"Invalid value: {spec[field]}: must be at least {least}"
+            causes.append(Cause(f"spec.{field}", text))
+    return causes
+
+
+def _check_event(namespace: str, new: Json) -> list[Cause]:
+    """An event stands where its object does; those of cluster-wide objects stand in `default`."""
+    about = new.get("involvedObject", {}).get("namespace", "")
+    if about == namespace or (not about and namespace == "default"):
+        return []
+    text = f'Invalid value: "{about}": does not match event.namespace'
+    return [Cause("involvedObject.namespace", text)]
+
+
+def _prepare_node(spec: Json) -> list[Cause]:
+    if spec.get("podCIDR"):
+        spec.setdefault("podCIDRs", [spec["podCIDR"]])
+    choice = ", ".join(f'"{one}"' for one in _EFFECTS)
+    return [
+        Cause(
+            # The path is that of Kubernetes, which looks for them in the metadata.
+            f"metadata.taints[{place}].effect",
+            f'Unsupported value: "{taint.get("effect", "")}": supported values: {choice}',
+            "FieldValueNotSupported",
+        )
+        for place, taint in enumerate(spec.get("taints", []))
+        if taint.get("effect") not in _EFFECTS
+    ]
+
+
+def _check_keys(new: Json, *parts: str) -> list[Cause]:
+    """Keys become names of files in pods; a part without keys is not kept."""
+    texts = new.get("data", {})
+    causes = [
+        Cause(f"data[{name}]", f'Invalid value: "{name}": binaryData has this key too')
+        for name in new.get("binaryData", {})
+        if name in texts
+    ]
+    for part in parts:
+        if not new.get(part):
+            new.pop(part, None)
+        for name in new.get(part, ()):
+            if not _DATA_KEY.match(name) or name in (".", "..") or name.startswith("../"):
+                text = (
+                    f'Invalid value: "{name}": a key consists of at most 253 alphanumeric '
+                    "characters, '-', '_' or '.'"
+                )
+                causes.append(Cause(f"{part}[{name}]", text))
+    return causes
 
 
 def _is_base64(text: str) -> bool:

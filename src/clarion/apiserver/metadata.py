@@ -11,7 +11,6 @@ from clarion.base import limits
 _LABEL = r"[a-z0-9](?:[-a-z0-9]*[a-z0-9])?"
 _DNS_LABEL = re.compile(rf"{_LABEL}\Z")
 _DNS_SUBDOMAIN = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\Z")
-_DNS_1035 = re.compile(r"[a-z](?:[-a-z0-9]*[a-z0-9])?\Z")
 _KEY_NAME = re.compile(r"[A-Za-z0-9](?:[-A-Za-z0-9_.]*[A-Za-z0-9])?\Z")
 _VALUE = re.compile(r"(?:[A-Za-z0-9](?:[-A-Za-z0-9_.]*[A-Za-z0-9])?)?\Z")
 
@@ -23,13 +22,11 @@ _LABEL_TEXT = (
     "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and "
     "must start and end with an alphanumeric character"
 )
-_1035_TEXT = (
-    "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an "
-    "alphabetic character, and end with an alphanumeric character"
-)
 
 GENERATED_LENGTH = 5
 _GENERATED_BASE_LENGTH = 58
+
+_OWN_FINALIZERS = ("kubernetes", "foregroundDeletion", "orphan")
 
 # Set by the server; what a client sends of them is ignored.
 _SERVER_FIELDS = (
@@ -85,48 +82,76 @@ def tidy(meta: Json) -> None:
 
 def check(resource: Resource, meta: Json) -> list[Cause]:
     """Everything that is wrong with the metadata; its types have been checked."""
-    causes = _check_name(resource, meta.get("name", ""))
-    for key, value in meta.get("labels", {}).items():
-        causes += _check_key("metadata.labels", key)
-        if len(value) > 63 or not _VALUE.match(value):
-            text = (
-                f'Invalid value: "{value}": a valid label must be an empty string or consist of '
-                "at most 63 alphanumeric characters, '-', '_' or '.', and must start and end with "
-                "an alphanumeric character"
-            )
-            causes.append(Cause("metadata.labels", text))
+    causes = []
+    if base := meta.get("generateName", ""):
+        # What is generated follows it, so it may end in what a name may not.
+        causes += _check_name(resource, "metadata.generateName", base.rstrip("-.") + "a", base)
+    causes += _check_name(resource, "metadata.name", name := meta.get("name", ""), name)
+    causes += check_labels("metadata.labels", meta.get("labels", {}))
     annotations = meta.get("annotations", {})
     for key in annotations:
-        causes += _check_key("metadata.annotations", key.lower())
+        causes += check_key("metadata.annotations", key.lower())
     size = sum(len(key) + len(value) for key, value in annotations.items())
     if size > limits.API_ANNOTATIONS_BYTES:
         text = f"Too long: may not be more than {limits.API_ANNOTATIONS_BYTES} bytes"
         causes.append(Cause("metadata.annotations", text, "FieldValueTooLong"))
     causes += _check_owners(meta.get("ownerReferences", []))
     for place, finalizer in enumerate(meta.get("finalizers", [])):
-        causes += _check_key(f"metadata.finalizers[{place}]", finalizer)
+        causes += check_key("metadata.finalizers", finalizer)
+        if "/" not in finalizer and finalizer not in _OWN_FINALIZERS and not resource.custom:
+            text = f'Invalid value: "{finalizer}": a domain must stand before it'
+            causes.append(Cause(f"metadata.finalizers[{place}]", text))
     return causes
 
 
-def _check_name(resource: Resource, name: str) -> list[Cause]:
+def _check_name(resource: Resource, field: str, name: str, shown: str) -> list[Cause]:
     if not name:
-        return [missing("metadata.name")]
-    if resource.plural == "services":
-        rule, text, length = _DNS_1035, _1035_TEXT, 63
-    elif resource.plural == "namespaces":
+        return [missing(field)]
+    if resource.plural in ("services", "namespaces"):
         rule, text, length = _DNS_LABEL, _LABEL_TEXT, 63
     else:
         rule, text, length = _DNS_SUBDOMAIN, _SUBDOMAIN_TEXT, 253
     causes = []
     if not rule.match(name):
-        causes.append(Cause("metadata.name", f'Invalid value: "{name}": {text}'))
+        causes.append(Cause(field, f'Invalid value: "{shown}": {text}'))
     if len(name) > length:
-        text = f'Invalid value: "{name}": must be no more than {length} characters'
-        causes.append(Cause("metadata.name", text))
+        text = f'Invalid value: "{shown}": must be no more than {length} characters'
+        causes.append(Cause(field, text))
     return causes
 
 
-def _check_key(field: str, key: str) -> list[Cause]:
+def warn(meta: Json, old: Json) -> list[str]:
+    """What may collide with others one day, said of what is new: finalizers without a domain."""
+    known = (*_OWN_FINALIZERS, *old.get("finalizers", []))
+    return [
+        f'metadata.finalizers: "{one}": a domain before it would keep it apart from others'
+        for one in meta.get("finalizers", [])
+        if "/" not in one and one not in known
+    ]
+
+
+def is_dns_subdomain(text: str) -> bool:
+    """True for a name of RFC 1123 labels with dots between them."""
+    return len(text) <= 253 and _DNS_SUBDOMAIN.match(text) is not None
+
+
+def check_labels(field: str, labels: dict[str, str]) -> list[Cause]:
+    """Everything that is wrong with labels, or with a selector that names some."""
+    causes = []
+    for key, value in labels.items():
+        causes += check_key(field, key)
+        if len(value) > 63 or not _VALUE.match(value):
+            text = (
+                f'Invalid value: "{value}": a valid label must be an empty string or consist of '
+                "at most 63 alphanumeric characters, '-', '_' or '.', and must start and end with "
+                "an alphanumeric character"
+            )
+            causes.append(Cause(field, text))
+    return causes
+
+
+def check_key(field: str, key: str) -> list[Cause]:
+    """What is wrong with a label key or another qualified name."""
     prefix, slash, name = key.rpartition("/")
     wrong = len(name) > 63 or not _KEY_NAME.match(name)
     if slash:
@@ -150,7 +175,7 @@ def _check_owners(owners: list[Any]) -> list[Cause]:
         causes.append(Cause("metadata.ownerReferences", f"Invalid value: {text}"))
     for place, owner in enumerate(owners):
         causes += [
-            Cause(f"metadata.ownerReferences[{place}].{field}", "Invalid value: must not be empty")
+            missing(f"metadata.ownerReferences[{place}].{field}")
             for field in ("apiVersion", "kind", "name", "uid")
             if not owner.get(field)
         ]

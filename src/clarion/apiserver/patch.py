@@ -105,7 +105,9 @@ def _read_json_patch(raw: bytes) -> Callable[[Json], Json]:
                 f"got {len(operations)}",
             )
         patch = jsonpatch.JsonPatch(operations)
-    except (msgspec.DecodeError, jsonpatch.JsonPatchException, TypeError) as error:
+    except jsonpatch.JsonPatchException as error:
+        raise _cannot_apply(str(error)) from None
+    except (msgspec.DecodeError, TypeError) as error:
         raise bad_request(f"error decoding patch: {error}") from None
 
     def change(current: Json) -> Json:
@@ -123,6 +125,4 @@ def _read_json_patch(raw: bytes) -> Callable[[Json], Json]:
 
 def _cannot_apply(why: str) -> ApiError:
     message = f"the server rejected our request due to an error in our request: {why}"
-    return ApiError(
-        422, "Invalid", message, {"causes": [{"reason": "", "message": why, "field": "patch"}]}
-    )
+    return ApiError(422, "Invalid", message, {})

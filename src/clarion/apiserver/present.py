@@ -7,11 +7,15 @@ from clarion.apiserver.registry import Target
 from clarion.apiserver.requests import Form
 from clarion.apiserver.status import Json
 from clarion.apiserver.store import Entry
-from clarion.apiserver.table import make_table
+from clarion.apiserver.table import RowObject, make_table
 from clarion.apiserver.wire import decode, encode
 from clarion.base.ports import Clock
 
-_TABLES = (Form.TABLE, Form.FULL_TABLE)
+_ROWS: dict[Form, RowObject] = {
+    Form.TABLE: "Metadata",
+    Form.FULL_TABLE: "Object",
+    Form.BARE_TABLE: "None",
+}
 
 
 class Presenter:
@@ -22,13 +26,13 @@ class Presenter:
 
     def one(self, target: Target, body: bytes, form: Form, *, headers: bool = True) -> bytes:
         """One object; `headers` false leaves the column definitions out of a table."""
-        if form in _TABLES:
+        if form in _ROWS:
             version = decode(body)["metadata"].get("resourceVersion", "")
             metadata = {"resourceVersion": version}
             bodies = [self._version(target, body)]
             now = self._clock.now()
-            whole = form is Form.FULL_TABLE
-            table = make_table(target.kind, bodies, metadata, now, headers=headers, whole=whole)
+            objects = _ROWS[form]
+            table = make_table(target.kind, bodies, metadata, now, headers=headers, objects=objects)
             return encode(table)
         if form is Form.PARTIAL:
             return encode(_partial(decode(body)))
@@ -39,9 +43,9 @@ class Presenter:
     ) -> Iterable[bytes]:
         """A list, in pieces to be joined."""
         bodies = [self._version(target, entry.body) for entry in entries]
-        if form in _TABLES:
-            whole, now = form is Form.FULL_TABLE, self._clock.now()
-            table = make_table(target.kind, bodies, metadata, now, headers=True, whole=whole)
+        if form in _ROWS:
+            objects, now = _ROWS[form], self._clock.now()
+            table = make_table(target.kind, bodies, metadata, now, headers=True, objects=objects)
             return [encode(table)]
         api_version, kind = target.kind.api_version, target.kind.list_kind
         if form is Form.PARTIAL:

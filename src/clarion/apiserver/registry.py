@@ -68,6 +68,7 @@ class WriteOptions(msgspec.Struct, frozen=True):
     dry_run: bool = False
     validation: FieldValidation = "Warn"
     manager: str = "unknown"
+    patching: bool = False
 
 
 class DeleteOptions(msgspec.Struct, frozen=True, rename="camel"):
@@ -140,8 +141,6 @@ class Registry:
             meta["name"] = self._generated_name(target.resource, meta["generateName"])
         name = meta.get("name", "")
         target = msgspec.structs.replace(target, name=name if isinstance(name, str) else "")
-        if self._store.latest(target.key) is not None:
-            raise already_exists(target.resource.name, target.name)
         return await self._create(target, body, options)
 
     async def _create(self, target: Target, body: Json, options: WriteOptions) -> Result:
@@ -156,6 +155,8 @@ class Registry:
         if resource.counts_generation:
             meta["generation"] = 1
         self._complete(target, new, None, causes, warnings)
+        if self._store.latest(target.key) is not None:
+            raise already_exists(target.resource.name, target.name)
         body_bytes, staged = self._stage(ChangeType.ADDED, target, new, options)
         if staged is not None:
             await staged.durable()
@@ -200,25 +201,16 @@ class Registry:
             ApiError: refused.
         """
         meta = metadata.metadata_of(body)
-        meta.setdefault("name", target.name)
-        if meta["name"] != target.name:
-            raise bad_request(
-                f"the name of the object ({meta['name']}) does not match the name on the URL "
-                f"({target.name})"
-            )
-        if target.resource.namespaced and meta.setdefault("namespace", target.namespace) != (
-            target.namespace
-        ):
-            raise bad_request(
-                "the namespace of the provided object does not match the namespace sent on the "
-                "request"
-            )
+        _require_place(target, meta)
         current = self._store.latest(target.key)
         if current is None:
             if target.resource.created_by_update and not target.subresource:
                 meta.pop("resourceVersion", None)
                 return await self.create(target, body, options)
             raise not_found(target.resource.name, target.name)
+        if target.resource.updated_by_version_only and not meta.get("resourceVersion"):
+            cause = Cause("metadata.resourceVersion", "Invalid value: 0: needed for an update")
+            raise invalid(target.resource.kind, target.resource.name, target.name, [cause])
         return await self._change(target, current, self._to_stored(target, body), options)
 
     async def patch(
@@ -237,7 +229,11 @@ class Registry:
             raise not_found(target.resource.name, target.name)
         seen = convert(target.resource, decode(current.body), target.kind)
         changed = change(seen)
-        metadata.metadata_of(changed)
+        meta = metadata.metadata_of(changed)
+        _require_place(target, meta)
+        if meta.get("uid", current.meta.uid) != current.meta.uid:
+            cause = Cause("metadata.uid", f'Invalid value: "{meta["uid"]}": field is immutable')
+            raise invalid(target.resource.kind, target.resource.name, target.name, [cause])
         return await self._change(target, current, self._to_stored(target, changed), options)
 
     async def maintain(self, target: Target, change: Callable[[Json], Json]) -> None:
@@ -271,14 +267,19 @@ class Registry:
             ApiError: refused, or in conflict with other managers.
         """
         stored = target.resource.stored
-        applied, causes = validate.check_part(stored, self._to_stored(target, configuration))
-        if causes:
-            raise invalid(stored.kind, target.resource.name, target.name, causes)
-        meta = metadata.metadata_of(applied)
-        meta.pop("managedFields", None)
-        meta["name"] = target.name
-        if target.resource.namespaced:
-            meta["namespace"] = target.namespace
+        if configuration.get("apiVersion") is None or configuration.get("kind") is None:
+            raise bad_request("an applied object must say its apiVersion and kind")
+        given = metadata.metadata_of(configuration)
+        _require_place(target, given)
+        if given.get("managedFields") is not None:
+            raise bad_request("metadata.managedFields must be nil")
+        found = validate.check_part(stored, self._to_stored(target, configuration))
+        if found.unknown:
+            # Nobody can manage a field that does not exist, so there is no way to apply it.
+            raise bad_request(f"fields not declared in the schema: {', '.join(found.unknown)}")
+        if found.causes:
+            raise invalid(stored.kind, target.resource.name, target.name, found.causes)
+        applied = found.body
         current = self._store.latest(target.key)
         old = decode(current.body) if current is not None else None
         new = fields.apply(
@@ -347,8 +348,16 @@ class Registry:
 
     def _to_stored(self, target: Target, body: Json) -> Json:
         """Check apiVersion and kind against the path, and convert to the stored version."""
+        if target.kind.custom and not (body.get("apiVersion") and body.get("kind")):
+            raise bad_request(
+                "the object provided is unrecognized: it must say its apiVersion and kind "
+                f"({target.kind.api_version}, {target.kind.kind})"
+            )
         api_version = body.setdefault("apiVersion", target.kind.api_version)
         kind = body.setdefault("kind", target.kind.kind)
+        if target.kind.custom and kind != target.kind.kind:
+            cause = Cause("kind", f'Invalid value: "{kind}": must be {target.kind.kind}')
+            raise invalid(str(kind), target.resource.name, target.name, [cause])
         if (api_version, kind) != (target.kind.api_version, target.kind.kind):
             raise bad_request(
                 f"the object provided is unrecognized: {kind} of {api_version} is not "
@@ -363,18 +372,34 @@ class Registry:
         kind = target.resource.stored
         findings = validate.check(kind, new, old)
         new = findings.body
+        if not kind.custom:
+            self._require_types(kind, findings.causes, options)
         unknown = [f'unknown field "{name}"' for name in findings.unknown]
         if unknown and options.validation == "Strict":
-            raise strict_decoding(kind.kind, kind.version, unknown)
+            raise strict_decoding(kind.kind, kind.version, unknown, patching=options.patching)
         warnings = unknown if options.validation == "Warn" else []
         if target.kind.deprecated:
             warnings.insert(0, target.kind.deprecation_warning)
         if findings.causes:
             raise invalid(kind.kind, target.resource.name, target.name, findings.causes)
+        if kind.custom:
+            warnings += metadata.warn(new["metadata"], old["metadata"] if old is not None else {})
         causes = metadata.check(target.resource, new["metadata"])
         if old is not None and old["metadata"].get("deletionTimestamp"):
             causes += _new_finalizers(new["metadata"], old["metadata"])
         return new, warnings, causes
+
+    @staticmethod
+    def _require_types(kind: Kind, causes: Sequence[Cause], options: WriteOptions) -> None:
+        """Kubernetes decodes its own kinds before it validates: a wrong type is no object at all.
+
+        A patch is refused as such then, with the cause beside it.
+        """
+        wrong = [cause for cause in causes if cause.reason == "FieldValueTypeInvalid"]
+        if wrong and not options.patching:
+            told = ", ".join(map(str, wrong))
+            where = f'{kind.kind} in version "{kind.version}"'
+            raise bad_request(f"{where} cannot be handled as a {kind.kind}: {told}")
 
     def _complete(
         self,
@@ -452,7 +477,8 @@ class Registry:
             meta["finalizers"] = finalizers
         if not meta.get("deletionTimestamp"):
             meta["deletionTimestamp"] = self.now()
-            meta["deletionGracePeriodSeconds"] = 0
+            if resource.plural != "namespaces":
+                meta["deletionGracePeriodSeconds"] = 0
             if resource.counts_generation:
                 meta["generation"] = meta.get("generation", 0) + 1
         if resource.plural == "namespaces":
@@ -470,6 +496,21 @@ class Registry:
                     f"Precondition failed: {what} in precondition: {wanted}, "
                     f"{what} in object meta: {found}",
                 )
+
+
+def _require_place(target: Target, meta: Json) -> None:
+    """The object is the one on the URL; what it does not say itself is filled in."""
+    if meta.setdefault("name", target.name) != target.name:
+        raise bad_request(
+            f"the name of the object ({meta['name']}) does not match the name on the URL "
+            f"({target.name})"
+        )
+    if target.resource.namespaced and meta.setdefault("namespace", target.namespace) != (
+        target.namespace
+    ):
+        raise bad_request(
+            "the namespace of the provided object does not match the namespace sent on the request"
+        )
 
 
 def not_found_namespace(name: str) -> ApiError:

@@ -4,7 +4,7 @@ import base64
 import binascii
 import enum
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Literal, cast
 
 import msgspec
 
@@ -18,8 +18,10 @@ from clarion.apiserver.registry import (
 from clarion.apiserver.resources import find
 from clarion.apiserver.selectors import FieldSelector, LabelSelector, Selection
 from clarion.apiserver.status import (
+    Cause,
     Json,
     bad_request,
+    invalid_options,
     no_such_path,
     not_acceptable,
 )
@@ -68,6 +70,7 @@ class Form(enum.Enum):
     OBJECT = "object"
     TABLE = "Table"
     FULL_TABLE = "Table of whole objects"
+    BARE_TABLE = "Table without objects"
     PARTIAL = "PartialObjectMetadata"
     AGGREGATED = "APIGroupDiscoveryList"
 
@@ -83,8 +86,10 @@ def read_form(header: str, query: Query) -> Form:
     """
     form = read_accept(header)
     # kubectl sorts a table by what its rows hold: with --sort-by it asks for the whole objects.
-    whole = query.get("includeObject", "") == "Object"
-    return Form.FULL_TABLE if form is Form.TABLE and whole else form
+    if form is not Form.TABLE:
+        return form
+    rows = {"Object": Form.FULL_TABLE, "None": Form.BARE_TABLE}
+    return rows.get(query.get("includeObject", ""), Form.TABLE)
 
 
 def read_accept(header: str, *, tables: bool = True) -> Form:
@@ -148,33 +153,85 @@ def read_selection(target: Target, query: Query) -> Selection:
     )
 
 
-def _read_dry_run(value: Any) -> bool:
-    values = [value] if isinstance(value, str) else list(value or [])
-    if any(one != "All" for one in values if one):
-        raise bad_request(f"Invalid value: {values}: dryRun: supported values: All")
-    return "All" in values
+def _check_dry_run(values: list[str]) -> list[Cause]:
+    if not set(values) - {"", "All"}:
+        return []
+    return [_unsupported("dryRun", encode(values).decode(), "All")]
 
 
-def read_write_options(query: Query, agent: str) -> WriteOptions:
+def _unsupported(field: str, shown: str, *supported: str) -> Cause:
+    choice = ", ".join(f'"{one}"' for one in supported)
+    text = f"Unsupported value: {shown}: supported values: {choice}"
+    return Cause(field, text, "FieldValueNotSupported")
+
+
+def _forbidden(field: str, why: str) -> Cause:
+    return Cause(field, f"Forbidden: {why}", "FieldValueForbidden")
+
+
+Writing = Literal["Create", "Update", "Patch", "Apply"]
+
+
+def read_write_options(query: Query, agent: str, writing: Writing) -> WriteOptions:
     """Parameters of a write.
 
     Raises:
-        ApiError: 400, not understood.
+        ApiError: 422, not understood.
     """
+    dry_run = query.get("dryRun", "")
+    causes = _check_dry_run([dry_run])
     validation = query.get("fieldValidation", "") or "Warn"
     if validation not in ("Ignore", "Warn", "Strict"):
-        raise bad_request(
-            f'fieldValidation: Unsupported value: "{validation}": supported values: '
-            '"Ignore", "Warn", "Strict"'
-        )
-    manager = query.get("fieldManager", "") or agent.partition("/")[0] or "unknown"
-    if len(manager) > 128 or not manager.isprintable():
-        raise bad_request("fieldManager: Invalid value: must be at most 128 printable characters")
+        shown = f'"{validation}"'
+        causes.append(_unsupported("fieldValidation", shown, "", "Ignore", "Strict", "Warn"))
+    given = query.get("fieldManager", "")
+    if len(given) > 128:
+        text = "Too long: may not be more than 128 bytes"
+        causes.append(Cause("fieldManager", text, "FieldValueTooLong"))
+    elif not given.isprintable():
+        causes.append(Cause("fieldManager", "Invalid value: only printable characters may be used"))
+    if writing == "Apply" and not given:
+        text = "Required value: is required for apply patch"
+        causes.append(Cause("fieldManager", text, "FieldValueRequired"))
+    if writing != "Apply" and "force" in query:
+        causes.append(_forbidden("force", "may not be specified for non-apply patch"))
+    if causes:
+        raise invalid_options(f"{'Patch' if writing == 'Apply' else writing}Options", causes)
     return WriteOptions(
-        dry_run=_read_dry_run(query.get("dryRun")),
+        dry_run=dry_run == "All",
         validation=cast(FieldValidation, validation),
-        manager=manager,
+        manager=given or agent.partition("/")[0][:128] or "unknown",
+        patching=writing == "Patch",
     )
+
+
+def check_list_options(query: Query) -> None:
+    """Parameters of lists and watches that contradict one another.
+
+    Raises:
+        ApiError: 400 or 422.
+    """
+    read_number(query, "timeoutSeconds")
+    version, match = query.get("resourceVersion", ""), query.get("resourceVersionMatch", "")
+    initial, watching = "sendInitialEvents" in query, read_flag(query, "watch")
+    causes = []
+    if initial and not watching:
+        causes.append(_forbidden("sendInitialEvents", "it is for watches only"))
+    elif initial and match != "NotOlderThan":
+        text = "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"
+        causes.append(_forbidden("resourceVersionMatch", text))
+    elif match and watching and not initial:
+        causes.append(_forbidden("resourceVersionMatch", "it is forbidden for watch"))
+    elif match and not watching and not version:
+        text = "it is forbidden unless resourceVersion is provided"
+        causes.append(_forbidden("resourceVersionMatch", text))
+    if match not in ("", "Exact", "NotOlderThan"):
+        shown = f'"{match}"'
+        causes.append(_unsupported("resourceVersionMatch", shown, "Exact", "NotOlderThan", ""))
+    if match == "Exact" and version == "0":
+        causes.append(_forbidden("resourceVersionMatch", "Exact needs a resourceVersion but 0"))
+    if causes:
+        raise invalid_options("ListOptions", causes)
 
 
 class _Preconditions(msgspec.Struct, frozen=True, rename="camel"):
@@ -193,7 +250,7 @@ def read_delete_options(query: Query, body: Json) -> DeleteOptions:
     """Options from the body of a deletion, or from its parameters.
 
     Raises:
-        ApiError: 400, not understood.
+        ApiError: 400 or 422, not understood.
     """
     try:
         given = msgspec.convert(body, _DeleteBody)
@@ -201,19 +258,24 @@ def read_delete_options(query: Query, body: Json) -> DeleteOptions:
         raise bad_request(f"the DeleteOptions cannot be read: {error}") from None
     policy = given.propagation_policy or query.get("propagationPolicy", "")
     orphan = given.orphan_dependents
+    dry_run = given.dry_run or [query.get("dryRun", "")]
+    causes = _check_dry_run(dry_run)
+    if policy not in ("", "Background", "Foreground", "Orphan"):
+        known = ("Foreground", "Background", "Orphan", "nil")
+        causes.append(_unsupported("propagationPolicy", f'"{policy}"', *known))
+    if policy and orphan is not None:
+        text = f'Invalid value: "{policy}": orphanDependents says the same; only one may be set'
+        causes.append(Cause("propagationPolicy", text))
+    if causes:
+        raise invalid_options("DeleteOptions", causes)
     if not policy and orphan is not None:
         policy = "Orphan" if orphan else "Background"
-    if policy not in ("", "Background", "Foreground", "Orphan"):
-        raise bad_request(
-            f'DeleteOptions is invalid: propagationPolicy: Invalid value: "{policy}": '
-            "must be Foreground, Background or Orphan"
-        )
     conditions = given.preconditions or _Preconditions()
     return DeleteOptions(
         uid=conditions.uid or "",
         resource_version=conditions.resource_version or "",
         propagation=cast(Propagation, policy or "Background"),
-        dry_run=_read_dry_run(given.dry_run or query.get("dryRun")),
+        dry_run="All" in dry_run,
     )
 
 
@@ -243,6 +305,9 @@ class Position(msgspec.Struct, frozen=True, rename={"revision": "rv", "namespace
 
 
 def read_limit(query: Query) -> int | None:
-    """How many objects a page may hold; None for all."""
-    limit = read_number(query, "limit")
+    """How many objects a page may hold; None for all, which a negative number means too."""
+    text = query.get("limit", "")
+    limit = read_number({"limit": text.removeprefix("-")}, "limit")
+    if text.startswith("-"):
+        return None
     return min(limit, limits.API_PAGE_OBJECTS) if limit else None

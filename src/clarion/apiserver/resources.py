@@ -71,6 +71,11 @@ class Resource(msgspec.Struct, frozen=True, eq=False):
         return self.stored.status_subresource
 
     @property
+    def updated_by_version_only(self) -> bool:
+        """Whether a client must say which version of an object it replaces."""
+        return self.custom or self.plural in ("leases", "customresourcedefinitions")
+
+    @property
     def counts_generation(self) -> bool:
         """Whether changes of the spec are counted in metadata.generation."""
         return self.custom or self.kind in _COUNTED

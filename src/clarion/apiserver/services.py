@@ -6,8 +6,10 @@ then completed with addresses and ports.
 """
 
 import re
+from ipaddress import ip_address
 from typing import Any
 
+from clarion.apiserver import servicestatus
 from clarion.apiserver.allocations import (
     NODE_PORT_FIRST,
     NODE_PORT_LAST,
@@ -17,6 +19,7 @@ from clarion.apiserver.allocations import (
     family_of,
     spec_of,
 )
+from clarion.apiserver.metadata import check_key, check_labels
 from clarion.apiserver.resources import missing
 from clarion.apiserver.status import Cause, Json
 from clarion.apiserver.store import Key
@@ -24,6 +27,8 @@ from clarion.base.addr import parse_address, parse_prefix
 from clarion.base.errors import InvalidInputError
 
 _EXTERNAL = ("NodePort", "LoadBalancer")
+_BALANCER_ONLY = ("allocateLoadBalancerNodePorts", "loadBalancerClass")
+_DISTRIBUTIONS = ("PreferClose", "PreferSameZone", "PreferSameNode")
 _AFFINITY_SECONDS = 10800
 _DNS_LABEL = re.compile(r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?\Z")
 _PORT_NAME = re.compile(r"(?=.*[a-z])[a-z0-9](?:-?[a-z0-9]){0,14}\Z")
@@ -41,12 +46,26 @@ def prepare(allocations: Allocations, key: Key, new: Json, old: Json | None) -> 
     _set_defaults(spec)
     if before is not None:
         _drop_unneeded(spec, before)
-        _drop_status(new, spec)
+        _drop_status(new, spec, before)
     causes = _check(spec)
     causes += _check_changes(spec, before)
+    servicestatus.complete(spec["type"], new["status"])
+    if old is not None and new["status"] != old.get("status"):
+        causes += servicestatus.check(spec["type"], new["status"])
     if causes:
         return causes
     return _Completion(allocations, key, spec, before).run()
+
+
+def warn(new: Json, old: Json | None) -> list[str]:
+    """What Kubernetes deprecates: said when it is written anew."""
+    spec, before = spec_of(new), spec_of(old) if old is not None else {}
+    found = []
+    if spec.get("externalIPs") and spec["externalIPs"] != before.get("externalIPs"):
+        found.append("spec.externalIPs is deprecated; clusters may not support it any more")
+    if spec.get("trafficDistribution") == "PreferClose" != before.get("trafficDistribution"):
+        found.append("spec.trafficDistribution: PreferClose is now called PreferSameZone")
+    return found
 
 
 def _headless(spec: Json) -> bool:
@@ -78,6 +97,8 @@ def _take_over(spec: Json, before: Json) -> None:
                     spec[field] = before[field]
         elif spec.get("clusterIP") == before.get("clusterIP") and not spec.get("clusterIPs"):
             spec["clusterIPs"] = list(before.get("clusterIPs", []))
+        elif spec.get("clusterIPs") == before.get("clusterIPs") and spec.get("clusterIP"):
+            spec["clusterIPs"] = [spec["clusterIP"], *before.get("clusterIPs", [])[1:]]
         if not spec.get("ipFamilyPolicy") and "ipFamilyPolicy" in before:
             spec["ipFamilyPolicy"] = before["ipFamilyPolicy"]
         if not spec.get("ipFamilies") and "ipFamilies" in before:
@@ -148,14 +169,14 @@ def _drop_unneeded(spec: Json, before: Json) -> None:
     if not _needs_health_port(spec):
         drop("healthCheckNodePort")
     if spec.get("type") != "LoadBalancer" and before.get("type") == "LoadBalancer":
-        for field in ("allocateLoadBalancerNodePorts", "loadBalancerClass"):
+        for field in _BALANCER_ONLY:
             drop(field)
     if spec.get("type") not in _EXTERNAL and before.get("type") in _EXTERNAL:
         drop("externalTrafficPolicy")
 
 
-def _drop_status(service: Json, spec: Json) -> None:
-    if spec.get("type") != "LoadBalancer" and "loadBalancer" in service.get("status", {}):
+def _drop_status(service: Json, spec: Json, before: Json) -> None:
+    if spec.get("type") != "LoadBalancer" and before.get("type") == "LoadBalancer":
         service["status"]["loadBalancer"] = {}
 
 
@@ -181,15 +202,23 @@ def _check(spec: Json) -> list[Cause]:
             Cause("spec.externalTrafficPolicy", _bad(spec["externalTrafficPolicy"], message))
         )
     if kind != "LoadBalancer":
-        for field in ("allocateLoadBalancerNodePorts", "loadBalancerClass"):
-            if spec.get(field) is not None:
-                message = "may only be used when `type` is 'LoadBalancer'"
+        for field in (*_BALANCER_ONLY, "loadBalancerSourceRanges"):
+            if spec.get(field) not in (None, []):
+                message = "Forbidden: may only be used when `type` is 'LoadBalancer'"
                 causes.append(Cause(f"spec.{field}", message, "FieldValueForbidden"))
     if spec.get("healthCheckNodePort") and not _needs_health_port(spec):
         message = (
             "may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'"
         )
         causes.append(Cause("spec.healthCheckNodePort", _bad(spec["healthCheckNodePort"], message)))
+    if balancer := spec.get("loadBalancerClass"):
+        causes += check_key("spec.loadBalancerClass", balancer)
+    distribution = spec.get("trafficDistribution")
+    if distribution and distribution not in _DISTRIBUTIONS:
+        choice = ", ".join(f'"{one}"' for one in _DISTRIBUTIONS)
+        message = f'Unsupported value: "{distribution}": supported values: {choice}'
+        causes.append(Cause("spec.trafficDistribution", message, "FieldValueNotSupported"))
+    causes += check_labels("spec.selector", spec.get("selector", {}))
     causes += _check_addresses(spec)
     timeout = spec.get("sessionAffinityConfig", {}).get("clientIP", {}).get("timeoutSeconds", 1)
     if not 0 < timeout <= 86400:
@@ -258,8 +287,8 @@ def _check_port(path: str, port: Json, *, named: bool) -> list[Cause]:
 def _check_addresses(spec: Json) -> list[Cause]:
     causes: list[Cause] = []
     for place, address in enumerate(spec.get("externalIPs", [])):
-        if canonical(address) is None:
-            message = "must be a valid IP address, (e.g. 192.0.2.1 or 2001:db8::1)"
+        message = _why_not_reachable(address)
+        if message:
             causes.append(Cause(f"spec.externalIPs[{place}]", _bad(address, message)))
     for place, prefix in enumerate(spec.get("loadBalancerSourceRanges", [])):
         try:
@@ -281,10 +310,30 @@ def _check_addresses(spec: Json) -> list[Cause]:
             message = "must be a valid IP address, (e.g. 192.0.2.1 or 2001:db8::1)"
             causes.append(Cause(f"spec.clusterIPs[{place}]", _bad(address, message)))
     single = spec.get("clusterIP")
-    if single and single != "None" and canonical(single) is None:
+    if single and single != "None" and canonical(single) is None and not spec.get("clusterIPs"):
         message = "must be a valid IP address, (e.g. 192.0.2.1 or 2001:db8::1)"
-        causes.append(Cause("spec.clusterIP", _bad(single, message)))
+        causes.append(Cause("spec.clusterIPs[0]", _bad(single, message)))
     return causes
+
+
+def _why_not_reachable(text: str) -> str:
+    """Why an address cannot be one outside the cluster; empty if it can."""
+    if canonical(text) is None:
+        return "must be a valid IP address, (e.g. 192.0.2.1 or 2001:db8::1)"
+    address = ip_address(text)
+    return next(
+        (
+            f"may not be {kind}"
+            for kind, found in (
+                ("the unspecified address", address.is_unspecified),
+                ("a loopback address", address.is_loopback),
+                ("a link-local address", address.is_link_local),
+                ("a link-local multicast address", address.is_multicast),
+            )
+            if found
+        ),
+        "",
+    )
 
 
 def _check_changes(spec: Json, before: Json | None) -> list[Cause]:

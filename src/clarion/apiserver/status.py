@@ -84,13 +84,15 @@ def bad_request(message: str) -> ApiError:
     return ApiError(400, "BadRequest", message)
 
 
-def strict_decoding(kind: str, version: str, problems: Sequence[str]) -> ApiError:
-    """400: fields that the schema does not know, under `fieldValidation=Strict`."""
-    text = ", ".join(problems)
-    return bad_request(
-        f'{kind} in version "{version}" cannot be handled as a {kind}: '
-        f"strict decoding error: {text}"
-    )
+def strict_decoding(
+    kind: str, version: str, problems: Sequence[str], *, patching: bool
+) -> ApiError:
+    """400: fields that the schema does not know, under `fieldValidation=Strict`; 422 of a patch."""
+    text = f"strict decoding error: {', '.join(problems)}"
+    if patching:
+        cause = Cause("patch", f"Invalid value: {text}")
+        return invalid("", ResourceName("", ""), "", [cause])
+    return bad_request(f'{kind} in version "{version}" cannot be handled as a {kind}: {text}')
 
 
 def unauthorized() -> ApiError:
@@ -205,6 +207,11 @@ def invalid(kind: str, resource: ResourceName, name: str, causes: Sequence[Cause
     details = _details(ResourceName(resource.group, kind), name, causes)
     shown = f"{kind}.{resource.group}" if resource.group else kind
     return ApiError(422, "Invalid", f'{shown} "{name}" is invalid: {text}', details)
+
+
+def invalid_options(kind: str, causes: Sequence[Cause]) -> ApiError:
+    """422: parameters of the request that contradict one another or do not exist."""
+    return invalid(kind, ResourceName("meta.k8s.io", ""), "", causes)
 
 
 def too_many_requests(message: str, retry_after: int) -> ApiError:

@@ -113,7 +113,7 @@ def _merge_list(schema: Schema, target: Any, patch: list[Any], order: list[Any] 
     if key is None:
         added = [value for value in patch if value not in present]
         merged = [*present, *added]
-        return _ordered(schema, merged, order, present) if order is not None else merged
+        return _ordered(schema, merged, patch if order is None else order, present)
     return _merge_by_key(schema, key, present, patch, order)
 
 
@@ -138,11 +138,14 @@ def _merge_by_key(
             result[places[0]] = merge_strategic(items, result[places[0]], change)
         else:
             result.append(merge_strategic(items, {}, change))
-    return _ordered(schema, result, order, present) if order is not None else result
+    return _ordered(schema, result, patch if order is None else order, present)
 
 
 def _ordered(schema: Schema, merged: list[Any], order: list[Any], present: list[Any]) -> list[Any]:
-    """Items named by the patch in its order; the others stay where they stood among them."""
+    """Items named by the patch in its order; the others stay where they stood among them.
+
+    What is new goes before those that the patch does not name, as in Kubernetes.
+    """
     key = schema.get("x-kubernetes-patch-merge-key")
 
     def identity(item: Any) -> Any:
@@ -158,11 +161,11 @@ def _ordered(schema: Schema, merged: list[Any], order: list[Any], present: list[
     result: list[Any] = []
     for item in others:
         place = before.index(identity(item)) if identity(item) in before else len(before)
-        while named and _stands_before(before, identity(named[0]), place):
+        while named and not _stands_behind(before, identity(named[0]), place):
             result.append(named.pop(0))
         result.append(item)
     return result + named
 
 
-def _stands_before(before: list[Any], identity: Any, place: int) -> bool:
-    return identity in before and before.index(identity) < place
+def _stands_behind(before: list[Any], identity: Any, place: int) -> bool:
+    return identity in before and before.index(identity) > place

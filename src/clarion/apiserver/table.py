@@ -5,7 +5,7 @@ Ages are computed here; kubectl prints cells as they come.
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -25,6 +25,10 @@ class _View(msgspec.Struct, frozen=True):
     cells: Callable[[Json, datetime], list[Any]]
 
 
+RowObject = Literal["None", "Metadata", "Object"]
+"""`includeObject` of a request for a table."""
+
+
 def make_table(
     kind: Kind,
     bodies: Sequence[bytes],
@@ -32,13 +36,13 @@ def make_table(
     now: datetime,
     *,
     headers: bool,
-    whole: bool = False,
+    objects: RowObject = "Metadata",
 ) -> Json:
-    """A `meta.k8s.io/v1` Table of objects given as JSON; `whole` puts all of each into its row."""
+    """A `meta.k8s.io/v1` Table of objects given as JSON; `objects`: what a row holds of its own."""
     view = _VIEWS.get(kind.kind) or _custom_view(kind)
     table: Json = {"kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": metadata}
     table["columnDefinitions"] = [_definition(one) for one in view.columns] if headers else None
-    table["rows"] = [_row(view, decode(body), now, whole=whole) for body in bodies]
+    table["rows"] = [_row(view, decode(body), now, objects) for body in bodies]
     return table
 
 
@@ -46,21 +50,24 @@ def _definition(column: Column) -> Json:
     return {
         "name": column.name,
         "type": column.type,
-        "format": "name" if column.name == "Name" and column.priority == 0 else "",
+        "format": "name" if column.name == "Name" else "",
         "description": "",
         "priority": column.priority,
     }
 
 
-def _row(view: _View, body: Json, now: datetime, *, whole: bool) -> Json:
-    if whole:
-        return {"cells": view.cells(body, now), "object": body}
+def _row(view: _View, body: Json, now: datetime, objects: RowObject) -> Json:
+    cells = view.cells(body, now)
+    if objects == "Object":
+        return {"cells": cells, "object": body}
+    if objects == "None":
+        return {"cells": cells, "object": None}
     partial = {
         "kind": "PartialObjectMetadata",
         "apiVersion": "meta.k8s.io/v1",
         "metadata": body["metadata"],
     }
-    return {"cells": view.cells(body, now), "object": partial}
+    return {"cells": cells, "object": partial}
 
 
 def _read_time(text: Any) -> datetime | None:
@@ -341,14 +348,14 @@ _VIEWS: dict[str, _View] = {
             "+Source",
             "Message",
             "+First Seen",
-            "+Count#",
+            "+Count",
             "+Name",
         ),
         _event,
     ),
     "Namespace": _View(_columns("Name", "Status", "Age"), _namespace),
-    "Secret": _View(_columns("Name", "Type", "Data#", "Age"), _secret),
-    "ConfigMap": _View(_columns("Name", "Data#", "Age"), _config_map),
+    "Secret": _View(_columns("Name", "Type", "Data", "Age"), _secret),
+    "ConfigMap": _View(_columns("Name", "Data", "Age"), _config_map),
     "Lease": _View(_columns("Name", "Holder", "Age"), _lease),
     "CustomResourceDefinition": _View(_columns("Name", "Created At"), _definition_cells),
 }

@@ -54,14 +54,16 @@ def check(kind: Kind, new: Json, old: Json | None) -> Findings:
     return Findings(body, unknown, [_cause(error) for error in errors])
 
 
-def check_part(kind: Kind, part: Json) -> tuple[Json, list[Cause]]:
+def check_part(kind: Kind, part: Json) -> Findings:
     """A part of an object, as server-side apply sends it: without nulls, and its faults.
 
     What is missing is no fault: the rest of the object may have it.
     """
     bare = _without_nulls(part)
-    errors = structural.validate(schema_of(kind), bare)
-    return bare, [_cause(error) for error in errors if error.code != "MissingField"]
+    errors = structural.validate(schema_of(kind), bare, unknown_fields=True)
+    unknown = [error.path for error in errors if error.code == "UnknownField"]
+    no_faults = ("MissingField", "UnknownField")
+    return Findings(bare, unknown, [_cause(one) for one in errors if one.code not in no_faults])
 
 
 def _without_nulls(value: Any) -> Any:
