@@ -215,6 +215,8 @@ COMMUNITIES_PER_ADVERTISEMENT_MAX = 63
 YAML_DEPTH = 64
 YAML_ALIAS_NODES = 10_000
 
+# Services whose statuses and events are told before the rest of a program has its turn.
+SERVICES_TOLD_IN_ONE_TURN = 250
 # Writes of the controller and the speaker to the API.
 WRITES_IN_FLIGHT = 8
 # The longest wait before a refused object is tried again, and between two looks for an API that was

@@ -11,7 +11,9 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from functools import partial
+from itertools import islice
 
+from clarion.base import limits
 from clarion.daemons.conditions import wanted_conditions
 from clarion.daemons.configstate import (
     ConfigState,
@@ -84,6 +86,7 @@ class Controller:
         self._told: dict[ObjectKey, Outcome] = {}
         self._seen_services: set[ObjectKey] = set()
         self._seen_pools: set[str] = set()
+        self._untold: dict[ObjectKey, None] = {}
 
     def _new_state(self) -> ConfigState:
         """A ConfigurationState of which nothing was written yet."""
@@ -122,8 +125,10 @@ class Controller:
             self._seen_pools.update(key.name for key in self._pools)
         while self.leadership.leads:
             self._wake.clear()
-            self.tick()
-            await self._next_change()
+            if self.tick():
+                await asyncio.sleep(0)
+            else:
+                await self._next_change()
         self._writer.clear()
 
     async def _take_over(self) -> None:
@@ -189,8 +194,13 @@ class Controller:
             self._tell_change(kind)
         self._wake.set()
 
-    def tick(self) -> None:
-        """Decide about what changed and hand the differences on."""
+    def tick(self) -> bool:
+        """Decide about what changed and hand some of the differences on.
+
+        Returns:
+            Whether there are more, for the next tick. All of thousands at once would keep reviews,
+            probes and the lease waiting; and each is told as it is decided when its turn comes.
+        """
         self._rests.begin()
         before = self._planner.problems
         changes = self._planner.refresh(self._runtime.clock.monotonic())
@@ -199,13 +209,17 @@ class Controller:
         self._state.report(self._planner.problems)
         # An object that changed is compared even if the decision did not: somebody else may have
         # written its status, or our own write may have met a conflict.
-        for key in self._seen_services.union(outcome.service for outcome in changes.outcomes):
+        self._untold |= dict.fromkeys(self._seen_services)
+        self._untold |= dict.fromkeys(outcome.service for outcome in changes.outcomes)
+        for key in list(islice(self._untold, limits.SERVICES_TOLD_IN_ONE_TURN)):
+            del self._untold[key]
             self._conclude(key)
         for name in self._seen_pools.union(changes.pools):
             self._report_pool(name)
             self._rests.report(ObjectKey(self._runtime.namespace, name))
         self._seen_services.clear()
         self._seen_pools.clear()
+        return bool(self._untold)
 
     def _conclude(self, key: ObjectKey) -> None:
         """Tell and write what was decided about a service."""

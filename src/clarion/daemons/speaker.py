@@ -7,6 +7,7 @@ the table of its child, `pulse`, which answers ARP and NDP. No decision is made 
 import asyncio
 import contextlib
 from collections.abc import Iterator
+from itertools import islice
 
 import msgspec
 
@@ -243,17 +244,24 @@ class Speaker:
         await self._informers.wait_synced()
         self._beat = self._runtime.tasks.start("heartbeat", self._live)
         self._unreported |= self._statuses.leftovers()
-        self._tick()
+        more = self._tick()
         self._runtime.log.info(
             "synced", services=len(self._services), peers=len(self._planner.peers)
         )
         freeze_memory()
         while True:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._liveness.recheck_in()):
-                    await self._wake.wait()
+            if more:
+                await asyncio.sleep(0)
+            else:
+                await self._next_change()
             self._wake.clear()
-            self._tick()
+            more = self._tick()
+
+    async def _next_change(self) -> None:
+        """Wait for a change, or until a Lease may have ended."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._liveness.recheck_in()):
+                await self._wake.wait()
 
     async def _live(self) -> None:
         """Let others count on this node: it knows everything, and can answer.
@@ -264,8 +272,12 @@ class Speaker:
         self._introduce()
         await self._heartbeat.run()
 
-    def _tick(self) -> None:
-        """Decide about what changed and put it in force."""
+    def _tick(self) -> bool:
+        """Decide about what changed and put it in force.
+
+        Returns:
+            Whether there is more to report, for the next tick.
+        """
         self._own_node.look()
         self._look_around()
         before = self._planner.problems
@@ -273,6 +285,7 @@ class Speaker:
         if changes.problems:
             tell_problems(self._runtime.log, before, self._planner.problems)
         self._apply(changes)
+        return self._report_some()
 
     def _look_around(self) -> None:
         """Tell the planner who lives and which interfaces they have, where that changed."""
@@ -298,11 +311,20 @@ class Speaker:
             self._sessions.change_routes(peer, routes)
         self._answer(changes)
         self._unreported.update(changes.services)
+
+    def _report_some(self) -> bool:
+        """Tell of some services; of thousands at once would hold sessions and heartbeats up.
+
+        Returns:
+            Whether some are left.
+        """
         # Before its own Lease was seen this node counts itself out: that is not worth telling.
-        if self._unreported and not self._liveness.blind:
-            for key in sorted(self._unreported):
-                self._report(key)
-            self._unreported.clear()
+        if self._liveness.blind:
+            return False
+        for key in sorted(islice(self._unreported, limits.SERVICES_TOLD_IN_ONE_TURN)):
+            self._unreported.discard(key)
+            self._report(key)
+        return bool(self._unreported)
 
     def _answer(self, changes: Changes) -> None:
         """Bring the table of the pulse process up to date."""
