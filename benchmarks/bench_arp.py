@@ -78,8 +78,8 @@ def codec() -> None:
         print(f"{name:44} {microseconds(work):8.2f} us")
 
 
-def probe(interface: str, address: str) -> None:
-    """The client: ask PROBES times, wait for each answer, print the percentiles."""
+def probe(interface: str, address: str, probes: int = PROBES) -> None:
+    """The client: ask so many times, wait for each answer, print the percentiles."""
     target = parse_address(address)
     ethertype = EtherType.ARP if target.version == 4 else EtherType.IPV6
     sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ethertype))
@@ -88,7 +88,7 @@ def probe(interface: str, address: str) -> None:
     mac = sock.getsockname()[4]
     frame, wanted = request(target, mac), target.packed
     times, lost = [], 0
-    for _ in range(PROBES):
+    for _ in range(probes):
         start = time.perf_counter_ns()
         sock.send(frame)
         try:
@@ -178,8 +178,8 @@ def measure(node: Namespace, client: Namespace, size: int) -> None:
 def main() -> None:
     """Codec always; the rest as root."""
     match sys.argv[1:]:
-        case ["probe", interface, address]:
-            probe(interface, address)
+        case ["probe", interface, address, *probes]:
+            probe(interface, address, *map(int, probes))
         case ["announce", size]:
             asyncio.run(announce(int(size)))
         case _:

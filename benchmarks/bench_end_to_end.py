@@ -6,17 +6,12 @@ of the design; a ratio below 1 is better than the target.
 """
 
 import asyncio
-import ctypes
 import gc
 import os
 import re
-import socket
-import statistics
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
 
 from clarion.edge.clock import SystemClock
@@ -30,65 +25,23 @@ from clarion.model.core import EndpointSlice, Service
 from clarion.model.meta import KubeObject, ObjectKey
 from clarion.model.metallb import IPAddressPool
 from clarion.testing import builders
+from clarion.testing.figures import (
+    BirdControl,
+    Table,
+    child_of,
+    cpu,
+    inside,
+    load,
+    memory,
+    now,
+    quiet,
+    reached,
+)
 
 SYSTEM = "metallb-system"
 TRIES = 200
-WRITERS = 32
-POLL_SECONDS = 0.0005
-CLONE_NEWNET = 0x40000000
 NODE_V4, NODE_V6, BIRD_V6 = "192.0.2.11", "2001:db8:1::b", "2001:db8:1::2"
 BIG_POOL, SMALL_POOL = "2001:db8:5::/112", "192.0.2.128/25"
-COLUMNS = "{:<58} {:>12} {:>12} {:>7}"
-
-
-class Table:
-    """What was measured beside what was aimed at."""
-
-    def __init__(self) -> None:
-        print(COLUMNS.format("what", "measured", "target", "ratio"))
-
-    def row(self, what: str, value: float, unit: str, target: float | None = None) -> None:
-        """Print one line."""
-        aim = "" if target is None else f"{target:g} {unit}"
-        ratio = "" if target is None else f"{value / target:.2f}"
-        print(COLUMNS.format(what, f"{value:.4g} {unit}", aim, ratio), flush=True)
-
-
-class Control:
-    """BIRD's control socket, kept open: a question costs a fraction of a millisecond."""
-
-    def __init__(self, path: Path) -> None:
-        self._socket = socket.socket(socket.AF_UNIX)
-        self._socket.connect(str(path))
-        self._answer()
-
-    def ask(self, command: str) -> str:
-        """The answer to a command."""
-        self._socket.sendall(command.encode() + b"\n")
-        return self._answer()
-
-    def _answer(self) -> str:
-        text = b""
-        # The last line of an answer begins with a code and a blank; others with a code and a minus.
-        while not re.search(rb"(?m)^\d{4} .*\n\Z", text):
-            text += self._socket.recv(1 << 16)
-        return text.decode()
-
-    def routes(self) -> int:
-        """How many IPv6 routes BIRD has from its peer."""
-        found = re.search(
-            r"(\d+) of \d+ routes", self.ask("show route protocol n0 table master6 count")
-        )
-        return int(found[1]) if found else 0
-
-    def has(self, prefix: str) -> bool:
-        """Whether BIRD has a route."""
-        return prefix in self.ask(f"show route for {prefix} table master6")
-
-    def updates(self) -> int:
-        """How many route updates BIRD has received from its peer."""
-        found = re.findall(r"Import updates:\s+(\d+)", self.ask("show protocols all n0"))
-        return sum(map(int, found))
 
 
 class Bed:
@@ -110,7 +63,7 @@ class Bed:
         self.api = ApiHost(hosts["api"], "192.0.2.10")
         self.api.start_api()
         self.api.wait_api()
-        self.control = Control(self.bird.folder / "bird.ctl")
+        self.control = BirdControl(self.bird.folder / "bird.ctl")
 
     @property
     def programs(self) -> dict[str, int]:
@@ -119,29 +72,12 @@ class Bed:
         assert self.api.controller is not None
         assert self.node.speaker is not None
         speaker = self.node.speaker.pid
-        (pulse,) = Path(f"/proc/{speaker}/task/{speaker}/children").read_text().split()
         return {
             "speaker": speaker,
-            "pulse": int(pulse),
+            "pulse": child_of(speaker),
             "controller": self.api.controller.pid,
             "apiserver": self.api.api.pid,
         }
-
-
-@contextmanager
-def inside(host: Namespace) -> Iterator[None]:
-    """This thread in a host's network, where the API can be reached."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    with (
-        Path("/proc/self/ns/net").open() as home,
-        Path(f"/run/netns/{host.full_name}").open() as there,
-    ):
-        assert libc.setns(there.fileno(), CLONE_NEWNET) == 0, os.strerror(ctypes.get_errno())
-        try:
-            yield
-        finally:
-            # The lab ends whatever runs in its networks; this process must not be there then.
-            libc.setns(home.fileno(), CLONE_NEWNET)
 
 
 # --- objects ---
@@ -184,43 +120,7 @@ def loaded(services: int) -> Iterator[KubeObject]:
         yield endpoints_of(named(number))
 
 
-async def load(client: KubeClient, objects: Iterator[KubeObject]) -> None:
-    """Create objects, several at a time."""
-
-    async def work() -> None:
-        for obj in objects:
-            await client.create(obj)
-
-    async with asyncio.TaskGroup() as group:
-        for _ in range(WRITERS):
-            group.create_task(work())
-
-
-async def reached(condition: Callable[[], bool], what: str, seconds: float = 300) -> float:
-    """When something became true."""
-    deadline = time.perf_counter() + seconds
-    while not condition():
-        if time.perf_counter() > deadline:
-            raise RuntimeError(f"not within {seconds} s: {what}")
-        await asyncio.sleep(POLL_SECONDS)
-    return time.perf_counter()
-
-
 # --- figures of processes ---
-
-
-def memory(pid: int) -> tuple[float, float]:
-    """RSS and PSS in MB."""
-    text = Path(f"/proc/{pid}/smaps_rollup").read_text()
-    rss, pss = (re.search(rf"(?m)^{name}:\s+(\d+) kB", text) for name in ("Rss", "Pss"))
-    assert rss is not None
-    assert pss is not None
-    return int(rss[1]) / 1024, int(pss[1]) / 1024
-
-
-def cpu(pid: int) -> float:
-    """Seconds on a processor so far."""
-    return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) / 1e9
 
 
 def bytes_to_peers(node: Node) -> int:
@@ -241,7 +141,7 @@ def metric(node: Node, name: str) -> float:
 
 async def cold_start(bed: Bed, services: int, table: Table, what: str) -> None:
     """From the start of the speaker's process to the last route at the peer."""
-    began = time.perf_counter()
+    began = now()
     bed.node.start_speaker(bed.api.kubeconfig)
     ended = await reached(lambda: bed.control.routes() == services, f"{services} routes")
     table.row(f"{what}: start of the speaker -> {services} routes", ended - began, "s", 3.0)
@@ -254,7 +154,7 @@ async def route_latencies(bed: Bed, client: KubeClient) -> list[float]:
         name, address = f"probe-{number}", f"2001:db8:5::{0xF000 + number:x}"
         await client.create(endpoints_of(name))
         wanted = plain_service(name, ips=address)
-        began = time.perf_counter()
+        began = now()
         await client.create(wanted)
         ended = await reached(lambda address=address: bed.control.has(f"{address}/128"), name)  # type: ignore[misc]
         found.append(ended - began)
@@ -279,7 +179,7 @@ class Asking:
         assert self.process.stdout is not None
         for line in self.process.stdout:
             if ARP_LINE.search(line):
-                at = time.perf_counter()
+                at = now()
                 self.process.wait(10)
                 self.process.stdout.close()
                 return at
@@ -295,36 +195,29 @@ async def answer_latencies(bed: Bed, client: KubeClient) -> list[float]:
         asking = Asking(bed.client, address)
         await reached(asking.started, "arping")
         wanted = builders.service(name, pool="small", ips=address, cluster_ips=())
-        began = time.perf_counter()
+        began = now()
         await client.create(wanted)
         found.append(await asyncio.to_thread(asking.answered_at) - began)
         await client.delete(Service, wanted.key)
     return found
 
 
-def show_latencies(table: Table, what: str, seconds: list[float]) -> None:
-    """Median and 99th percentile."""
-    cuts = statistics.quantiles(seconds, n=100)
-    table.row(f"{what}: p50 of {len(seconds)}", cuts[49] * 1000, "ms")
-    table.row(f"{what}: p99 of {len(seconds)}", cuts[98] * 1000, "ms", 50)
-
-
 async def irrelevant_change(bed: Bed, client: KubeClient, table: Table) -> None:
     """A pool that nothing uses: what it costs the speaker, and what the peer hears of it."""
     pid = bed.programs["speaker"]
     seen = metric(bed.node, "metallb_k8s_client_updates_total")
-    await quiet(bed)
+    await quiet(bed.programs["speaker"])
     before = cpu(pid), bytes_to_peers(bed.node), bed.control.updates()
-    began = time.perf_counter()
+    began = now()
     await client.create(builders.pool("unused", "203.0.113.0/24"))
-    spent, rested, looked = cpu(pid), 0, time.perf_counter()
+    spent, rested, looked = cpu(pid), 0, now()
     while rested < 10:  # until nothing was spent for a tenth of a second
         await asyncio.sleep(0.01)
-        now = cpu(pid)
-        busy = now - spent > 0.001
+        used = cpu(pid)
+        busy = used - spent > 0.001
         rested = 0 if busy else rested + 1
-        looked = time.perf_counter() if busy else looked
-        spent = now
+        looked = now() if busy else looked
+        spent = used
     assert metric(bed.node, "metallb_k8s_client_updates_total") > seen
     cost = (spent - before[0]) * 1000
     table.row("unused pool created: until the speaker rests", (looked - began) * 1000, "ms", 100)
@@ -344,44 +237,34 @@ def show_memory(bed: Bed, table: Table, when: str) -> None:
         table.row(f"memory {when}: {name}: PSS", pss, "MB")
 
 
-async def quiet(bed: Bed) -> None:
-    """Until the speaker has written all its statuses and rests."""
-    pid, rests = bed.programs["speaker"], 0
-    while rests < 3:
-        before = cpu(pid)
-        await asyncio.sleep(1)
-        rests = rests + 1 if cpu(pid) - before < 0.05 else 0
-
-
 async def measure(bed: Bed, services: int) -> None:
     """Everything, on one table."""
     table = Table()
     async with KubeClient(find_config(str(bed.api.kubeconfig), SystemClock())) as client:
         for obj in configuration():
             await client.create(obj)
-        began = time.perf_counter()
+        began = now()
         await load(client, loaded(services))
-        wrote = time.perf_counter()
+        wrote = now()
         table.row(f"{2 * services} objects written to the API", wrote - began, "s")
         bed.api.start_controller()
         await addressed(client, services)
-        table.row(f"controller: {services} addresses given", time.perf_counter() - wrote, "s")
-        started = time.perf_counter()
+        table.row(f"controller: {services} addresses given", now() - wrote, "s")
+        started = now()
         await cold_start(bed, services, table, "first start")
-        await quiet(bed)
-        table.row("its status objects written", time.perf_counter() - started, "s")
+        await quiet(bed.programs["speaker"])
+        table.row("its status objects written", now() - started, "s")
         show_memory(bed, table, "after the first start")
         assert bed.node.stop_speaker() == 0
         await reached(lambda: bed.control.routes() == 0, "withdrawn")
         await cold_start(bed, services, table, "restart")
-        await quiet(bed)
+        await quiet(bed.programs["speaker"])
         await irrelevant_change(bed, client, table)
-        show_latencies(
-            table, "Service written -> route at BIRD", await route_latencies(bed, client)
-        )
+        routes = await route_latencies(bed, client)
+        table.latencies("Service written -> route at BIRD", routes, 50)
         answers = await answer_latencies(bed, client)
-        show_latencies(table, "Service written -> ARP answered", answers)
-        await quiet(bed)
+        table.latencies("Service written -> ARP answered", answers, 50)
+        await quiet(bed.programs["speaker"])
         show_memory(bed, table, "at the end")
 
 
