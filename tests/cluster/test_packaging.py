@@ -1,7 +1,8 @@
 """Kustomize and the Helm chart on the real API server, which admits what they make.
 
-The engine here also runs the controllers of Deployments and DaemonSets, so the Pods are those that
-a cluster would make. Judges: kube-apiserver, kube-controller-manager, kubectl, helm.
+The engine here also runs the controllers of Deployments and DaemonSets and a scheduler, so the Pods
+are those that a cluster would make, where it would place them. Judges: kube-apiserver,
+kube-controller-manager, kube-scheduler, kubectl, helm.
 """
 
 import copy
@@ -33,6 +34,7 @@ from .deploy_kit import (
 WORKLOADS = ("deployment", "replicaset", "daemonset", "disruption")
 NODES = {
     "plain": ("linux", None),
+    "other": ("linux", None),
     "control-plane": ("linux", {"key": "node-role.kubernetes.io/control-plane"}),
     "windows": ("windows", None),
 }
@@ -82,6 +84,11 @@ def cluster(tmp_path_factory: pytest.TempPathFactory, engine: Engine) -> Iterato
             taints = [{**taint, "effect": "NoSchedule"}] if taint else None
             patch = json.dumps({"spec": {"taints": taints}})
             made.kubectl("patch", "node", name, "--type=merge", "-p", patch)
+            room = {"cpu": "4", "memory": "8Gi", "pods": "50"}
+            status = json.dumps({"status": {"capacity": room, "allocatable": room}})
+            words = ("--subresource=status", "--type=merge", "-p", status)
+            made.kubectl("patch", "node", name, *words)
+        made.start_scheduler()
         yield made
 
 
@@ -133,21 +140,21 @@ def test_the_manifests_are_valid_and_applying_them_twice_changes_nothing(
     assert versions() == before
 
 
-def test_the_cluster_makes_the_pods(kubectl: Kubectl, installed: list[Object]) -> None:
-    """Two controllers; a speaker on each Linux node, also on those of the control plane."""
+def test_the_cluster_makes_and_places_the_pods(kubectl: Kubectl, installed: list[Object]) -> None:
+    """Two controllers on two nodes; a speaker on each Linux node, also of the control plane."""
 
     def pods(part: str) -> list[Object]:
         found: list[Object] = kubectl.get("pods", "-n", SYSTEM, "-l", f"component={part}")["items"]
         return found
 
-    wait_until(lambda: len(pods("controller")) == 2, 30, "two controllers")
-    wait_until(lambda: len(pods("speaker")) == 2, 30, "two speakers")
-    wanted = [
-        pod["spec"]["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
-        for pod in pods("speaker")
-    ]
-    names = {term["nodeSelectorTerms"][0]["matchFields"][0]["values"][0] for term in wanted}
-    assert names == {"plain", "control-plane"}
+    def places(part: str) -> list[str]:
+        return sorted(pod["spec"].get("nodeName", "") for pod in pods(part))
+
+    wait_until(
+        lambda: places("controller") == ["other", "plain"], 30, "a controller on each of two"
+    )
+    everywhere = ["control-plane", "other", "plain"]
+    wait_until(lambda: places("speaker") == everywhere, 30, "a speaker on each Linux node")
     for pod in pods("controller") + pods("speaker"):
         assert pod["spec"]["priority"] >= 2_000_000_000
 

@@ -119,8 +119,9 @@ class Bed:
         self.lab.frr.wait_established(node.ipv4)
 
     def leases(self) -> set[str]:
+        """The nodes whose speakers hold a Lease; the controller's is another matter."""
         found = self.lab.api.items("leases", "-n", SYSTEM)
-        return {each["spec"]["holderIdentity"] for each in found}
+        return {each["spec"]["holderIdentity"] for each in found} & ALL
 
     def probe(self, node: Node, path: str, port: int = 7472) -> str:
         url = f"http://127.0.0.1:{port}/{path}"

@@ -17,9 +17,10 @@ from clarion.decide.plan import ServicePlan
 from clarion.decide.reasons import reason
 from clarion.decide.settings import Peer
 from clarion.decide.snapshot import Snapshot
+from clarion.edge.credentials import Identity, StaticCredentials
 from clarion.edge.events import EventRecorder
 from clarion.edge.kubeclient import ForbiddenError, KubeClient, UnreachableError
-from clarion.edge.kubeconfig import Identity, KubeConfig, StaticCredentials
+from clarion.edge.kubeconfig import KubeConfig
 from clarion.edge.logs import Log
 from clarion.model.core import Namespace, Node, Service
 from clarion.model.meta import ObjectKey, ObjectMeta

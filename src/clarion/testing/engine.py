@@ -1,4 +1,4 @@
-"""A real Kubernetes control plane on loopback: etcd, kube-apiserver, kube-controller-manager.
+"""A real Kubernetes control plane on loopback: etcd, kube-apiserver, controllers and a scheduler.
 
 The programs are found in `KUBEBUILDER_ASSETS`, then where `tools/setup engine` puts what it builds,
 then on the path. `CLARION_ENGINE_VERSION` chooses another Kubernetes version that was built.
@@ -43,7 +43,13 @@ CONTROLLERS: Final = (
 )
 """What kube-controller-manager runs: what deletes, and what makes endpoint slices."""
 
-_PROGRAMS: Final = ("etcd", "kube-apiserver", "kube-controller-manager", "kubectl")
+_PROGRAMS: Final = (
+    "etcd",
+    "kube-apiserver",
+    "kube-controller-manager",
+    "kube-scheduler",
+    "kubectl",
+)
 _START_SECONDS = 60.0
 _ETCD_SECONDS = 10.0
 _LIFE = timedelta(days=1)
@@ -112,6 +118,7 @@ class Engine:
         self._etcd: Process | None = None
         self._api: Process | None = None
         self._manager: Process | None = None
+        self._scheduler: Process | None = None
         self.kubectl = Kubectl(self.kubeconfig, directory, program=self._programs["kubectl"])
 
     @property
@@ -127,7 +134,7 @@ class Engine:
     @property
     def pids(self) -> list[int]:
         """Process ids of what runs."""
-        programs = (self._etcd, self._api, self._manager)
+        programs = (self._etcd, self._api, self._manager, self._scheduler)
         return [one.pid for one in programs if one is not None and one.alive]
 
     @property
@@ -157,6 +164,7 @@ class Engine:
         return self
 
     def __exit__(self, *error: object) -> None:
+        self.stop_scheduler()
         self.stop_controllers()
         self.stop_api()
         self.stop_etcd()
@@ -223,6 +231,15 @@ class Engine:
             "--secure-port=0",
         )
 
+    def start_scheduler(self) -> None:
+        """Start kube-scheduler, which places Pods; nothing runs them."""
+        self._scheduler = self._start(
+            "kube-scheduler",
+            f"--kubeconfig={self.kubeconfig}",
+            "--leader-elect=false",
+            "--secure-port=0",
+        )
+
     def stop_api(self) -> None:
         """End the API server as a crash would; etcd keeps what it has."""
         if self._api is not None:
@@ -237,6 +254,11 @@ class Engine:
         """End kube-controller-manager as a crash would."""
         if self._manager is not None:
             self._manager.kill()
+
+    def stop_scheduler(self) -> None:
+        """End kube-scheduler as a crash would."""
+        if self._scheduler is not None:
+            self._scheduler.kill()
 
     def pause(self) -> None:
         """Stop the API server in its tracks: connections stay open and nobody answers."""
