@@ -135,7 +135,9 @@ def test_what_is_as_wanted_is_not_written_again() -> None:
     async def scene(scene: Scene) -> None:
         scene.report("me", "frr")
         await scene.see()
-        scene.calls()
+        told = [("create", "ServiceBGPStatus"), ("create", "ServiceL2Status")]
+        told += [("patch", "ServiceBGPStatus"), ("patch", "ServiceL2Status")]
+        assert sorted(scene.calls()) == told, "nothing is asked for that is known not to be there"
         scene.report("me", "frr")
         await scene.see()
         assert scene.calls() == []
@@ -165,6 +167,17 @@ def test_a_service_that_is_gone_leaves_nothing() -> None:
         scene.statuses.report(WEB, None, ())
         await scene.see()
         assert scene.calls() == []
+
+    play(scene)
+
+
+def test_an_object_of_which_the_watch_has_not_told_yet_is_brought_up_to_date() -> None:
+    async def scene(scene: Scene) -> None:
+        earlier = l2_status(status_name("l2", "me", WEB), "another")
+        scene.client.put(earlier)
+        scene.report("me")
+        await scene.see()
+        assert scene.client.read(ServiceL2Status, earlier.key).status.node == "me"
 
     play(scene)
 

@@ -7,6 +7,7 @@ under this node's label and another name is from another program that ran here b
 
 import hashlib
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from functools import partial
 from sys import intern
 from typing import TypeVar
@@ -16,7 +17,7 @@ import msgspec
 from clarion.daemons.noderegistry import node_owner
 from clarion.daemons.writer import Write, Writer
 from clarion.decide.plan import ServicePlan
-from clarion.edge.kubeclient import KubeClient, NotFoundError
+from clarion.edge.kubeclient import AlreadyExistsError, KubeClient, NotFoundError
 from clarion.model.annotations import (
     LABEL_NODE,
     LABEL_SERVICE_NAME,
@@ -197,18 +198,22 @@ class Statuses:
             write = partial(self._client.delete, kind, key)
         else:
             self._told[slot] = wanted
-            write = partial(self._write, kind, key, service, wanted)
+            write = partial(self._write, kind, key, service, wanted, there=known is not None)
         if busy or (known and known.status) != wanted:
             self._writer.put(slot, write)
 
     async def _write(
-        self, kind: type[S], key: ObjectKey, service: ObjectKey, status: Content
+        self, kind: type[S], key: ObjectKey, service: ObjectKey, status: Content, *, there: bool
     ) -> None:
+        """Write a status; `there` says whether the watch has told of its object."""
         client = self._client
         # What the status leaves out must be named, or a merge would keep what was there.
         told = msgspec.to_builtins(status)
         names = (field.encode_name for field in msgspec.structs.fields(status))
         patch = {"status": {name: told.get(name) for name in names}}
+        if not there:
+            with suppress(AlreadyExistsError):  # by an earlier write of which the watch is behind
+                await client.create(kind(metadata=self._meta(key, service)))
         try:
             await client.patch(kind, key, patch, subresource="status")
         except NotFoundError:
