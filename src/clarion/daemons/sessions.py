@@ -11,6 +11,7 @@ from clarion.decide.advertise import AdvertisedRoute
 from clarion.decide.settings import Peer
 from clarion.edge import metrics
 from clarion.edge.bgp import BgpSpeaker
+from clarion.model.metallb import BFDProfileSpec
 from clarion.proto.bgp.config import SessionStatus, State
 from clarion.proto.bgp.session import StateChanged
 
@@ -18,7 +19,7 @@ STOP_COMMUNICATION = "speaker stops"
 
 
 class Sessions:
-    """Peers and what they are told.
+    """The native back end: peers and what they are told.
 
     Args:
         runtime: The surroundings.
@@ -51,8 +52,9 @@ class Sessions:
         self._changed = on_change
         self._peers: set[str] = set()
 
-    def set_peers(self, peers: Mapping[str, Peer]) -> None:
+    def set_peers(self, peers: Mapping[str, Peer], profiles: Mapping[str, BFDProfileSpec]) -> None:
         """Make these the peers; sessions that are not concerned go on."""
+        del profiles  # `decide` tells that BFD is not in effect here
         configs = {name: peer_config(peer) for name, peer in peers.items()}
         self._listen(wanted=any(config.passive for config in configs.values()))
         effects = self._speaker.set_peers(configs)

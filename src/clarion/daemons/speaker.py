@@ -13,6 +13,7 @@ import msgspec
 
 from clarion.base import limits
 from clarion.base.addr import Address
+from clarion.daemons.backends import BgpBackend
 from clarion.daemons.configstate import (
     ConfigState,
     problem_line,
@@ -127,7 +128,9 @@ class Speaker:
         self._notices = Notices(runtime.events, self._node)
         peers = self._informers.store(BGPPeer)
         told = SessionNotices(runtime.events, self._node, runtime.namespace, peers)
-        self._sessions = Sessions(runtime, self._node, options.bgp_port, told, self._introduce)
+        self._sessions: BgpBackend = Sessions(
+            runtime, self._node, options.bgp_port, told, self._introduce
+        )
         self._own_node = OwnNode(self._node, self._nodes, runtime.log)
         runtime.checks.append(self._own_node.missing)
         runtime.metrics.add(self._samples)
@@ -305,7 +308,7 @@ class Speaker:
         planner = self._planner
         self._state.report(planner.problems)
         if changes.peers:
-            self._sessions.set_peers(planner.peers)
+            self._sessions.set_peers(planner.peers, planner.config.bfd_profiles)
             self._unreported |= planner.services.keys()
         for peer, routes in changes.routes.items():
             self._sessions.change_routes(peer, routes)

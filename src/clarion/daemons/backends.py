@@ -1,0 +1,41 @@
+"""What announces by BGP for a speaker: one interface, several back ends."""
+
+from collections.abc import Iterable, Mapping
+from typing import Protocol
+
+from clarion.base.addr import Prefix
+from clarion.decide.advertise import AdvertisedRoute
+from clarion.decide.settings import Peer
+from clarion.edge.metrics import Sample
+from clarion.model.metallb import BFDProfileSpec
+
+
+class BgpBackend(Protocol):
+    """Takes what was decided, and tells what became of it. One task calls it; nothing blocks."""
+
+    def set_peers(self, peers: Mapping[str, Peer], profiles: Mapping[str, BFDProfileSpec]) -> None:
+        """Make these the peers, by name; sessions that are not concerned go on.
+
+        Args:
+            peers: The peers of this node. Those of before that are missing here end.
+            profiles: All BFD profiles in force, by name.
+        """
+
+    def change_routes(self, peer: str, changes: Mapping[Prefix, AdvertisedRoute | None]) -> None:
+        """Tell a peer, known by `set_peers`, what changed; None withdraws."""
+
+    async def stop(self) -> None:
+        """End what this program holds; what outlives it on purpose stays."""
+
+    def states(self) -> dict[str, str]:
+        """Peer -> state of its session in BGP's words (RFC 4271 §8.2.2), as far as known."""
+
+    def samples(self) -> Iterable[Sample]:
+        """Metrics of the sessions."""
+
+    def shown(self) -> dict[str, object]:
+        """What `/debug/snapshot` shows of the sessions, by peer."""
+
+    @property
+    def listener(self) -> object:
+        """What `/debug/snapshot` shows of the port for peers; None when there is none."""
