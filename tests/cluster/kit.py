@@ -109,9 +109,13 @@ class Relay:
         """Refuse new connections and end those that there are."""
         assert self._server is not None
         self._server.close()
-        for carrier in self._carriers:
-            carrier.cancel()
-        await until(lambda: not self._carriers)
+
+        def ended() -> bool:
+            for carrier in self._carriers:
+                carrier.cancel()  # some were accepted just before the end
+            return not self._carriers
+
+        await until(ended)
 
     def silence(self) -> None:
         """Carry nothing any more, in either direction, over connections that stay open."""

@@ -1,5 +1,6 @@
 """Why no answer came from an API server, in words that name the host, the cause and the remedy."""
 
+import errno
 import socket
 import ssl
 from typing import Final
@@ -56,7 +57,8 @@ def describe(error: BaseException, config: KubeConfig) -> Fault:
         )
     if isinstance(error, TimeoutError):
         return Fault(f"{server}: no answer in time", "the server is overloaded, or the way to it")
-    if isinstance(error, aiohttp.ServerDisconnectedError | ConnectionResetError):
+    reset = isinstance(error, OSError) and error.errno == errno.ECONNRESET
+    if reset or isinstance(error, aiohttp.ServerDisconnectedError):
         # With TLS 1.3 a server that does not accept a certificate says so after the handshake.
         remedy = f"if it lasts: is client-certificate in {origin} one that the server accepts?"
         tls = config.server.startswith("https:")
