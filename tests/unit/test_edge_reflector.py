@@ -485,3 +485,21 @@ def test_several_kinds_are_started_and_awaited_together() -> None:
                 assert held == 1
 
     asyncio.run(main())
+
+
+def test_kinds_that_are_not_waited_for_may_come_later() -> None:
+    async def main() -> None:
+        async with ScriptedServer() as server:
+            server.script(a_list(obj("a", 1)), stream(None))
+            config = KubeConfig(server.url, StaticCredentials(Identity()))
+            clock, entropy = SystemClock(), SystemEntropy()
+            async with KubeClient(config) as client, Supervisor(clock, entropy) as tasks:
+                informers = Informers(client, clock, entropy)
+                read = informers.add(ConfigMap, policy=QUICK, guard=None)
+                informers.add(Service, policy=QUICK, guard=None)
+                tasks.start("one of two", read.run)
+                async with asyncio.timeout(5):
+                    await informers.wait_synced(besides=[Service])
+                assert list(informers.unsynced()) == ["Service"]
+
+    asyncio.run(main())

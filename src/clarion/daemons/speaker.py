@@ -47,6 +47,7 @@ from clarion.edge import metrics
 from clarion.edge.kubeclient import Selection
 from clarion.edge.leases import Heartbeat
 from clarion.edge.pulse import Lapsed, PulseClient, Report, Restarted
+from clarion.edge.tasks import OnExit
 from clarion.model.annotations import LABEL_COMPONENT_TYPE, LABEL_NODE, LABEL_NODE_NAME
 from clarion.model.codec import encode
 from clarion.model.core import EndpointSlice, Lease, Node, Service
@@ -106,6 +107,7 @@ class Speaker:
         self._alive: frozenset[str] | None = None
         self._interfaces: dict[str, tuple[str, ...]] = {}
         self._unreported: set[ObjectKey] = set()
+        self._reports = False
         self._wake = asyncio.Event()
         self._updates = 0
         self._lapsed = False
@@ -243,10 +245,11 @@ class Speaker:
     # Deciding.
 
     async def _run(self) -> None:
-        # A part of the objects would look as if the rest were deleted.
-        await self._informers.wait_synced()
+        # A part of the objects would look as if the rest were deleted. The status objects, one for
+        # each service, decide nothing: announcing does not wait for them.
+        await self._informers.wait_synced(besides=(ServiceL2Status, ServiceBGPStatus))
         self._beat = self._runtime.tasks.start("heartbeat", self._live)
-        self._unreported |= self._statuses.leftovers()
+        self._runtime.tasks.start("reading statuses", self._read_statuses, OnExit.DONE)
         more = self._tick()
         self._runtime.log.info(
             "synced", services=len(self._services), peers=len(self._planner.peers)
@@ -265,6 +268,14 @@ class Speaker:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._liveness.recheck_in()):
                 await self._wake.wait()
+
+    async def _read_statuses(self) -> None:
+        """Begin to report once it is known what was reported before."""
+        await self._informers.wait_synced()
+        self._unreported |= self._statuses.leftovers()
+        self._reports = True
+        freeze_memory()
+        self._wake.set()
 
     async def _live(self) -> None:
         """Let others count on this node: it knows everything, and can answer.
@@ -322,7 +333,7 @@ class Speaker:
             Whether some are left.
         """
         # Before its own Lease was seen this node counts itself out: that is not worth telling.
-        if self._liveness.blind:
+        if self._liveness.blind or not self._reports:
             return False
         for key in sorted(islice(self._unreported, limits.SERVICES_TOLD_IN_ONE_TURN)):
             self._unreported.discard(key)

@@ -1,7 +1,7 @@
 """Typed objects of the API server, kept up to date: drives `proto.kube.reflector` over HTTP."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any, Final, Generic, TypeVar, cast
 
 import msgspec
@@ -473,10 +473,11 @@ class Informers:
         """Whether every kind was read to the end at least once."""
         return all(reflector.synced.is_set() for reflector in self._reflectors.values())
 
-    async def wait_synced(self) -> None:
-        """Until every kind was read to the end at least once."""
-        for reflector in self._reflectors.values():
-            await reflector.synced.wait()
+    async def wait_synced(self, besides: Collection[type[KubeObject]] = ()) -> None:
+        """Until every kind, `besides` these, was read to the end at least once."""
+        for kind, reflector in self._reflectors.items():
+            if kind.struct not in besides:
+                await reflector.synced.wait()
 
     def unsynced(self) -> Iterable[str]:
         """The kinds still awaited, for messages."""
