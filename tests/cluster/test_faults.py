@@ -1,0 +1,140 @@
+"""The API server, etcd and the programs break in the middle of work: at the end all is true.
+
+CLARION_FAULTS_SERVICES sets how many services the controller's loop of kills meets (default 180).
+"""
+
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from clarion.base import limits
+from clarion.lab.process import wait_until
+from clarion.testing.engine import Engine
+
+from .controller_kit import SYSTEM, ControllerProcess, need_engine
+from .fault_kit import (
+    POOLS,
+    SERVICES,
+    SETTLE_SECONDS,
+    Api,
+    Witness,
+    emptied,
+    pool,
+    service,
+    settle,
+    slow_etcd,
+)
+
+MANY = int(os.environ.get("CLARION_FAULTS_SERVICES", "180"))
+ALONE = "--no-leader-elect"
+"""Of one controller at a time; else each kill costs the time until its Lease ends."""
+
+
+@pytest.fixture(scope="module")
+def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    """A control plane for this module alone: it will be killed."""
+    need_engine()
+    with Engine(tmp_path_factory.mktemp("plane"), controllers=()) as made:
+        made.install()
+        made.kubectl("create", "namespace", SYSTEM)
+        yield made
+
+
+@pytest.fixture
+def engine(plane: Engine) -> Engine:
+    """It, without anything that another test left."""
+    return emptied(plane)
+
+
+def named(prefix: str, count: int) -> list[str]:
+    return [f"{prefix}-{number:04}" for number in range(count)]
+
+
+def reach(api: Api, count: int) -> None:
+    wait_until(lambda: api.having() >= count, SETTLE_SECONDS, f"{count} have one", seen=api.having)
+
+
+def test_an_api_server_killed_while_addresses_are_given(engine: Engine, tmp_path: Path) -> None:
+    """The pool is just as large as needed: an address given twice or lost leaves one without."""
+    api, names = Api(engine), named("web", 300)
+    api.create(POOLS, pool(len(names)))
+    controller = ControllerProcess(engine, tmp_path, "controller")
+    with controller, ThreadPoolExecutor(1) as aside:
+        making = aside.submit(api.create, SERVICES, *map(service, names))
+        for reached in (60, 180):
+            reach(api, reached)
+            engine.stop_api()
+            engine.start_api()
+        making.result()
+        first = settle(engine, len(names))
+        # What is given back is given again: nothing leaked on the way.
+        api.delete(SERVICES, names[::3])
+        engine.stop_api()
+        engine.start_api()
+        api.create(SERVICES, *(service(f"again-{name}") for name in names[::3]))
+        last = settle(engine, len(names))
+        controller.process.require("the controller")
+    kept = {name: address for name, address in first.items() if name not in names[::3]}
+    assert {name: last[name] for name in kept} == kept
+
+
+def test_an_etcd_that_stands_still_again_and_again(engine: Engine, tmp_path: Path) -> None:
+    api, names = Api(engine), named("web", 120)
+    api.create(POOLS, pool(100))
+    with ControllerProcess(engine, tmp_path, "controller") as controller, Witness(api) as witness:
+        with slow_etcd(engine, stopped=0.6, running=0.2):
+            api.create(SERVICES, *map(service, names))
+            reach(api, 50)
+            api.delete(SERVICES, names[:40])
+        settle(engine, 100)
+        # Until the lease could not be renewed: nobody writes, and then the same one goes on.
+        with slow_etcd(engine, stopped=2 * limits.LEADER_LEASE_SECONDS, running=0.2):
+            wait_until(lambda: not controller.leads, SETTLE_SECONDS, "nobody leads")
+        api.create(SERVICES, *map(service, named("more", 20)))
+        settle(engine, 100)
+        controller.process.require("the controller")
+    assert not witness.wrong, "\n".join(witness.wrong)
+
+
+def test_a_controller_killed_again_and_again(engine: Engine, tmp_path: Path) -> None:
+    """Services come and go, more than there are addresses; each life of the controller is short."""
+    api, names, size = Api(engine), named("web", MANY), MANY // 3
+    api.create(POOLS, pool(size))
+    controller = ControllerProcess(engine, tmp_path, "controller", ALONE)
+
+    def change(start: int) -> None:
+        """Twenty come; of the twenty before the last, ten go."""
+        api.create(SERVICES, *map(service, names[start : start + 20]))
+        before = max(0, start - 40)
+        api.delete(SERVICES, names[before : before + 10])
+
+    def all_is_given() -> bool:
+        return api.having() >= min(size, len(api.services()))
+
+    with Witness(api) as witness, controller, ThreadPoolExecutor(1) as aside:
+        for life, start in enumerate(range(0, MANY, 20)):
+            work = aside.submit(change, start)
+            enough = witness.given + (1 if life % 2 else 12)
+            wait_until(
+                lambda work=work, enough=enough: (  # type: ignore[misc]
+                    witness.given >= enough or (work.done() and all_is_given())
+                ),
+                SETTLE_SECONDS,
+                f"{enough} addresses given in all",
+                interval=0.01,
+                seen=lambda: f"{witness.given} given\n{controller.process.tail()}",
+            )
+            controller.process.kill()
+            controller.start(ready=False)
+            work.result()
+        # As many as there are addresses: had one leaked, one service would wait for ever.
+        left = sorted(api.services())
+        api.delete(SERVICES, left[: max(0, len(left) - size)])
+        api.create(SERVICES, *map(service, named("last", max(0, size - len(left)))))
+        controller.process.kill()
+        controller.start(ready=False)
+        assert len(settle(engine, size)) == size
+    assert not witness.wrong, "\n".join(witness.wrong)

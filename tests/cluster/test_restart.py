@@ -1,0 +1,139 @@
+"""A controller that starts anew: who has an address keeps it, before anybody else is given one."""
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from clarion.lab.process import wait_until
+from clarion.testing.engine import Engine
+
+from .controller_kit import SYSTEM, ControllerProcess, need_engine
+from .fault_kit import (
+    POOLS,
+    SERVICES,
+    SETTLE_SECONDS,
+    Api,
+    Witness,
+    addresses_of,
+    emptied,
+    pool,
+    service,
+    settle,
+)
+
+ALONE = "--no-leader-elect"
+"""Of one controller at a time; else a kill costs the time until its Lease ends."""
+
+
+@pytest.fixture(scope="module")
+def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    """A control plane for this module alone: what was written to it is counted."""
+    need_engine()
+    with Engine(tmp_path_factory.mktemp("plane"), controllers=()) as made:
+        made.install()
+        made.kubectl("create", "namespace", SYSTEM)
+        yield made
+
+
+@pytest.fixture
+def engine(plane: Engine) -> Engine:
+    """It, without anything that another test left."""
+    return emptied(plane)
+
+
+def written(engine: Engine) -> Counter[str]:
+    """How often the status of each service was written."""
+    return Counter(
+        request.name
+        for request in engine.requests()
+        if (request.resource, request.subresource, request.verb) == ("services", "status", "patch")
+        and request.code == 200
+    )
+
+
+def test_holders_come_before_those_who_wait(engine: Engine, tmp_path: Path) -> None:
+    """Names that sort first, a request for what another holds, and one address that became free."""
+    api, holders = Api(engine), [f"holder-{number:03}" for number in range(128)]
+    api.create(POOLS, pool(len(holders)))
+    api.create(SERVICES, *map(service, holders))
+    with ControllerProcess(engine, tmp_path, "controller", ALONE) as controller:
+        before = settle(engine, len(holders))
+        assert sorted(before) == holders
+        controller.process.kill()
+        api.delete(SERVICES, ["holder-064"])
+        api.create(
+            SERVICES,
+            service("a-thief", loadBalancerIPs=before["holder-100"]),
+            service("a-first"),
+            service("a-second"),
+        )
+        api.ask("PATCH", f"{SERVICES}/holder-001", {"metadata": {"labels": {"new": "label"}}})
+        so_far = written(engine)
+        controller.start()
+        after = settle(engine, len(holders))
+        # Again, and with nothing to do: not one write.
+        at_rest = written(engine)
+        controller.process.kill()
+        controller.start()
+        settle(engine, len(holders))
+        assert written(engine) == at_rest
+    given = {name: address for name, address in after.items() if name not in before}
+    kept = {name: address for name, address in after.items() if name in before}
+    assert kept == {name: before[name] for name in holders if name != "holder-064"}
+    assert list(given.values()) == [before["holder-064"]], given
+    assert "a-thief" not in given, "it wants an address that another holds"
+    assert set(at_rest - so_far) == {"a-thief", "a-first", "a-second"}, "holders were not written"
+
+
+def test_a_start_in_the_middle_of_giving_goes_on_where_it_was(
+    engine: Engine, tmp_path: Path
+) -> None:
+    """Each service is written once, however often the controller is killed on the way."""
+    api, names = Api(engine), [f"web-{number:03}" for number in range(240)]
+    api.create(POOLS, pool(len(names)))
+    api.create(SERVICES, *map(service, names))
+    controller = ControllerProcess(engine, tmp_path, "controller", ALONE)
+    with Witness(api) as witness, controller:
+        seen = []
+        for _ in range(4):
+            witness.await_given(20)
+            controller.process.kill()
+            seen.append({n: addresses_of(item) for n, item in api.services().items()})
+            controller.start(ready=False)
+        last = settle(engine, len(names))
+    assert any(0 < sum(map(bool, held.values())) < len(names) for held in seen), "in the middle"
+    for held in seen:
+        moved = {n: (was, last[n]) for n, was in held.items() if was and was != [last[n]]}
+        assert not moved, f"service: (before, after): {moved}"
+    assert not witness.wrong, "\n".join(witness.wrong)
+    again = {name: times for name, times in written(engine).items() if times > 1}
+    assert not again, f"written more than once: {again}"
+
+
+def test_a_full_pool_and_a_start_while_the_api_server_is_away(
+    engine: Engine, tmp_path: Path
+) -> None:
+    """What cannot be read yet is not taken for free."""
+    api, holders = Api(engine), [f"holder-{number:02}" for number in range(32)]
+    api.create(POOLS, pool(len(holders)))
+    api.create(SERVICES, *map(service, holders))
+    with ControllerProcess(engine, tmp_path, "controller", ALONE) as controller:
+        before = settle(engine, len(holders))
+        controller.process.kill()
+        api.create(SERVICES, service("a-first"))
+        engine.stop_api()
+        controller.start(ready=False)
+        wait_until(
+            lambda: (
+                "does not answer" in controller.log.read_text()
+                or "unreachable" in controller.log.read_text()
+            ),
+            SETTLE_SECONDS,
+            "the controller finds no API server",
+            seen=controller.log.read_text,
+        )
+        engine.start_api()
+        wait_until(controller.ready, SETTLE_SECONDS, "it is ready")
+        assert settle(engine, len(holders)) == before
