@@ -1,5 +1,6 @@
 """On the real API server, each test in a namespace of its own. `engine`: tests/conftest.py."""
 
+from collections.abc import Iterator
 from itertools import count
 
 import pytest
@@ -8,6 +9,14 @@ from clarion.testing.apiprocess import Kubectl
 from clarion.testing.engine import Engine
 
 _numbers = count(1)
+
+
+@pytest.fixture(autouse=True)
+def _healed(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A test that fails while the API server is away must not take the others with it."""
+    yield
+    if "engine" in request.fixturenames:
+        request.getfixturevalue("engine").heal()
 
 
 @pytest.fixture

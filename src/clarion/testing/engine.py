@@ -270,6 +270,14 @@ class Engine:
         assert self._api is not None
         self._api.signal(signal.SIGCONT)
 
+    def heal(self) -> None:
+        """Bring back the store and the API server where a test left them stopped or paused."""
+        if self._etcd is not None and not self._etcd.alive:
+            self.start_etcd()
+        if self._api is not None and not self._api.alive:
+            self.start_api()
+        self.resume()
+
     def forget_history(self) -> None:
         """Make every version up to now too old to go on from, as after a long outage.
 
