@@ -34,8 +34,7 @@ def asked(planner: Planner, now: float, name: str = "api", **wish: Any) -> str:
     planner.refresh(now)
     outcome = planner.outcome(ObjectKey("default", name))
     assert outcome
-    against = next((item.code for item in outcome.reasons if item.verdict == "no"), "")
-    return text_of(outcome, f"-{against}")
+    return text_of(outcome)
 
 
 # Service and second of its demand -> what it gets, while 192.0.2.0 rests from 1000 to 1600.

@@ -23,6 +23,8 @@ from clarion.model.meta import ObjectKey
 
 Action = Literal["ignore", "keep", "assign", "clear", "pending"]
 DEFAULTS = Options()
+EXHAUSTED = frozenset(("pool-exhausted", "pool-exhausted-but-reserved", "pool-resting"))
+"""Reasons that say that a pool has no address to give."""
 
 
 class Note(msgspec.Struct, frozen=True, gc=False):
@@ -238,8 +240,20 @@ def place(work: _Work) -> Outcome:
     work.changed = True
     work.reasons.insert(0, reason("address-assigned", addresses=addresses, pool=granted.pool))
     work.note("Normal", "IPAllocated", f"Assigned IP [{addresses}]")
-    waiting = len(granted.addresses) < len(work.demand.families)
-    return _outcome(work, waiting=waiting)
+    lacking = [v for v in work.demand.families if all(v != a.version for a in granted.addresses)]
+    for version in lacking:
+        _note_missing(
+            work, version, _why_none(work.ledger, work.ledger.pools[granted.pool], version)
+        )
+    return _outcome(work, waiting=bool(lacking))
+
+
+def _note_missing(work: _Work, version: int, why: Reason) -> Reason:
+    held = work.current
+    assert held
+    missing = reason("second-family-missing", family=version, pool=held.pool, why=why.text)
+    work.reasons.append(missing)
+    return missing
 
 
 def _note_kept(work: _Work) -> None:
@@ -257,9 +271,7 @@ def _add_second(work: _Work) -> bool:
     (missing,) = (v for v in demand.families if v != held.addresses[0].version)
     found = _find(work, work.ledger.pools[held.pool], missing)
     if isinstance(found, Reason):
-        why = reason("second-family-missing", family=missing, pool=held.pool, why=found.text)
-        work.reasons.append(why)
-        work.note("Normal", "AdditionalAssignFailed", why.text)
+        work.note("Normal", "AdditionalAssignFailed", _note_missing(work, missing, found).text)
         return True
     both = tuple(sorted((*held.addresses, found)))
     work.hold(Holding(both, held.pool, demand.tenancy))
@@ -329,8 +341,10 @@ def _why_no_pool(work: _Work, refusals: list[Reason]) -> Reason:
         if name not in tried:
             refused = pool_refusal(pool, work.service)
             refusals.append(refused or reason("pool-not-automatic", pool=name))
-    main, *others = refusals
-    work.reasons.extend(others)
+    # A pool that would serve it, had it room, tells more than one that never can.
+    never = {item.facts["pool"] for item in refusals if item.code not in EXHAUSTED}
+    main = next((item for item in refusals if item.facts["pool"] not in never), refusals[0])
+    work.reasons += (item for item in refusals if item is not main)
     return main
 
 

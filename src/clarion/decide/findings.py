@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 
 from clarion.base.addr import Address
+from clarion.decide.allocate import EXHAUSTED
 from clarion.decide.config_annotations import REQUESTS, request_path
 from clarion.decide.config_build import ref
 from clarion.decide.ledger import Ledger
@@ -13,9 +14,6 @@ from clarion.decide.registry import NAMED, Fact, listed
 from clarion.decide.snapshot import Snapshot
 from clarion.model.core import Service
 from clarion.model.meta import ObjectKey
-
-EXHAUSTED = frozenset(("pool-exhausted", "pool-exhausted-but-reserved", "pool-resting"))
-"""Reasons that say that a pool has no address to give."""
 
 TOLD = frozenset(("request-invalid", "request-twice", "pool-unknown", "not-load-balancer"))
 """Reasons for no address that are no fault, or a problem of the configuration already."""

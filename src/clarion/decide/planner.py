@@ -312,6 +312,9 @@ class Planner:
                 work = settled[key]
                 outcome = work if isinstance(work, Outcome) else place(work)
                 (self._waiting.add if outcome.waiting else self._waiting.discard)(key)
+                given = key in changed and changed[key].action == "assign"
+                if given and outcome.action == "keep":
+                    continue  # What an earlier pass gave is what there is to tell.
                 if outcome != self._outcomes.get(key):
                     self._outcomes[key] = changed[key] = outcome
             if self.ledger.epoch == self._epoch:
