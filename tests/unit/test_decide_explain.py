@@ -353,6 +353,47 @@ def test_what_does_not_exist_is_said(kind: str) -> None:
     assert tree.children
 
 
+@pytest.mark.parametrize(
+    ("question", "meant"),
+    [
+        ("service shop", "shop/shop"),
+        ("service dev/shop", "shop/shop"),
+        ("service shop/shpo", "shop/shop"),
+        ("pool brokn", "broken"),
+        ("peer tor", "tor-1"),
+    ],
+)
+def test_what_may_be_meant_is_said_even_of_what_is_set_aside(question: str, meant: str) -> None:
+    broken = b.pool("broken", "192.0.2.0/33")
+    items = [broken, b.service("shop/shop"), b.peer("tor-1", peer_asn=0), ASSUME]
+    assert f"; did you mean {meant}?" in flat(answer(items, question))
+
+
+def test_a_pool_says_for_whom_it_is() -> None:
+    terms: dict[str, Any] = {
+        "service_selectors": ["a=b", "c=d"],
+        "namespaces": ["shop"],
+        "priority": 7,
+    }
+    made = answer([b.pool("p", avoid_buggy=True, hold_down="10m", **terms)], "pool p")
+    assert [child.label for child in made.children[1:6]] == [
+        "only for namespaces shop",
+        "only for services with a=b or c=d",
+        "tried at priority 7",
+        "avoids IPv4 addresses that end in .0 or .255",
+        "a released address rests for 10m0s",
+    ]
+
+
+def test_problems_of_a_namesake_are_not_part_of_an_answer() -> None:
+    old = {"metallb.universe.tf/address-pool": "p"}
+    namesake = b.service("dev/web", annotations=old, created=1)
+    ad = b.bgp_advertisement(length=31)
+    made = plan(Snapshot.from_objects([b.pool("p", "192.0.2.0/31"), ad, WEB, namesake]))
+    assert "is deprecated" in flat(explain(made, "service", "dev/web"))
+    assert "is deprecated" not in flat(explain(made, "service", "default/web"))
+
+
 def test_problems_of_an_object_are_part_of_the_answer() -> None:
     bad = answer([P, b.pool("q", "192.0.2.0/28")], "pool q")
     assert bad.status == "no"

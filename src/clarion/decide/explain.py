@@ -43,7 +43,8 @@ from clarion.decide.reported import (
     sessions_of,
     telling,
 )
-from clarion.decide.settings import BGPSettings
+from clarion.decide.selectors import describe
+from clarion.decide.settings import LAST_PRIORITY, BGPSettings, Pool
 from clarion.model.meta import ObjectKey
 
 
@@ -63,17 +64,25 @@ def explain(plan: Plan, kind: str, name: str, focus: Focus = EVERYTHING) -> Reas
     return QUESTIONS[kind](plan, name, focus)
 
 
-def _troubles(plan: Plan, kind: str, name: str) -> tuple[ReasonTree, ...]:
-    """Problems of an object, and of others because of it."""
+def _troubles(plan: Plan, kind: str, name: str, namespace: str = "") -> tuple[ReasonTree, ...]:
+    """Problems of an object, and of others because of it; of configuration in any namespace."""
 
     def concerns(item: Problem) -> bool:
-        return any(ref.kind == kind and ref.name == name for ref in (item.object, *item.related))
+        return any(
+            ref.kind == kind and ref.name == name and namespace in ("", ref.namespace)
+            for ref in (item.object, *item.related)
+        )
 
     return tuple(trouble(item) for item in plan.problems if concerns(item))
 
 
-def _missing(what: str, name: str, known: Iterable[object]) -> ReasonTree:
-    close = hint(name, map(str, known))
+def _named(plan: Plan, kind: str, valid: Iterable[str]) -> set[str]:
+    """Names that an answer exists for: of valid objects, and of those with an error."""
+    return {*valid, *(item.object.name for item in plan.set_aside if item.object.kind == kind)}
+
+
+def _missing(what: str, name: str, known: Iterable[object], close: str = "") -> ReasonTree:
+    close = close or hint(name, map(str, known))
     return ReasonTree(
         f"{what} {name}", "no", (leaf(reason("not-found", what=what, name=name, hint=close)),)
     )
@@ -103,7 +112,7 @@ def _service(plan: Plan, name: str, focus: Focus) -> ReasonTree:
     key = ObjectKey(space or "default", own)
     item = plan.services.get(key)
     if item is None:
-        return _missing("service", str(key), plan.services)
+        return _missing("service", str(key), plan.services, _namesake(plan, own))
     told: list[ReasonTree] = []
     if item.pool:
         if focus.interface or not focus.peer:
@@ -113,8 +122,14 @@ def _service(plan: Plan, name: str, focus: Focus) -> ReasonTree:
     states = {child.status for child in told if child.label not in UNASKED}
     open_ = not plan.nodes or not_written(plan, item)
     status: Verdict = "yes" if "yes" in states else "note" if open_ and "note" in states else "no"
-    children = (_addresses(plan, item), *told, *_troubles(plan, "Service", own))
+    children = (_addresses(plan, item), *told, *_troubles(plan, "Service", own, key.namespace))
     return ReasonTree(f"service {key}", status, children)
+
+
+def _namesake(plan: Plan, name: str) -> str:
+    """The service of this name in another namespace: the namespace was left out, or mistaken."""
+    found = next((key for key in plan.services if key.name == name), None)
+    return f"; did you mean {found}?" if found else ""
 
 
 def _addresses(plan: Plan, item: ServicePlan) -> ReasonTree:
@@ -359,7 +374,7 @@ def _peer(plan: Plan, name: str, focus: Focus) -> ReasonTree:
     if peer is None:
         if troubles:
             return ReasonTree(f"peer {name}: not in use", "no", troubles)
-        return _missing("peer", name, plan.config.peers)
+        return _missing("peer", name, _named(plan, "BGPPeer", plan.config.peers))
     children: list[ReasonTree] = []
     for ad in plan.config.bgp.values():
         if ad.goes_to(name):
@@ -477,7 +492,7 @@ def _pool(plan: Plan, name: str, focus: Focus) -> ReasonTree:
     if pool is None or use is None:
         if troubles:
             return ReasonTree(f"pool {name}: not in use", "no", troubles)
-        return _missing("pool", name, plan.config.pools)
+        return _missing("pool", name, _named(plan, "IPAddressPool", plan.config.pools))
     ranges = ", ".join(map(span_text, pool.ranges))
     told = [
         *(ReasonTree(f"announced by L2Advertisement {item}", "yes") for item in pool.l2),
@@ -485,9 +500,7 @@ def _pool(plan: Plan, name: str, focus: Focus) -> ReasonTree:
     ]
     if not pool.auto_assign:
         told.append(leaf(reason("pool-not-automatic", pool=name)))
-    if pool.namespaces is not None:
-        text = f"only for namespaces {listed(sorted(pool.namespaces)) or '(none)'}"
-        told.append(ReasonTree(text))
+    told += map(ReasonTree, _terms(pool))
     users = [
         ReasonTree(f"{key}: {listed(plan.services[key].addresses)}", "yes")
         for key in use.services[:ITEMS_SHOWN]
@@ -499,6 +512,20 @@ def _pool(plan: Plan, name: str, focus: Focus) -> ReasonTree:
     told += _aside(plan, "IPAddressPool", name)
     told += controller(plan)
     return group(f"pool {name}: {ranges}", [*_usage(use), *told, held, *troubles])
+
+
+def _terms(pool: Pool) -> Iterable[str]:
+    """For whom a pool is, and which of its addresses it holds back."""
+    if pool.namespaces is not None:
+        yield f"only for namespaces {listed(sorted(pool.namespaces)) or '(none)'}"
+    if pool.service_selectors:
+        yield f"only for services with {' or '.join(map(describe, pool.service_selectors))}"
+    if pool.priority != LAST_PRIORITY:
+        yield f"tried at priority {pool.priority}"
+    if pool.avoid_buggy:
+        yield "avoids IPv4 addresses that end in .0 or .255"
+    if pool.hold_down:
+        yield f"a released address rests for {format_duration(pool.hold_down)}"
 
 
 def _usage(use: PoolPlan) -> Iterable[ReasonTree]:
