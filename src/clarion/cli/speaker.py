@@ -76,10 +76,9 @@ def _checked(
     help="Never used for layer 2; default: those of containers and virtual machines.",
 )
 @program_options(SPEAKER_HTTP)
-def command(log_level: str, backend: str, **flags: Any) -> None:
+def command(log_level: str, **flags: Any) -> None:
     """Announce this node's share of the addresses by ARP, NDP and BGP."""
     from clarion.daemons.speaker import SpeakerOptions, run_speaker
     from clarion.edge.logs import parse_level
 
-    del backend  # the only one there is
     asyncio.run(run_speaker(SpeakerOptions(log_level=parse_level(log_level), **flags)))

@@ -6,7 +6,7 @@ the table of its child, `pulse`, which answers ARP and NDP. No decision is made 
 
 import asyncio
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 
 import msgspec
@@ -42,7 +42,7 @@ from clarion.daemons.statuses import Statuses, slimmed
 from clarion.daemons.writer import Writer
 from clarion.decide.observed import Observed
 from clarion.decide.planner import Changes, Planner
-from clarion.decide.snapshot import Options, Snapshot
+from clarion.decide.snapshot import Backend, Options, Snapshot
 from clarion.edge import metrics
 from clarion.edge.kubeclient import Selection
 from clarion.edge.leases import Heartbeat
@@ -66,6 +66,7 @@ class SpeakerOptions(ProgramOptions, frozen=True, kw_only=True):
         node_name: The node on which it runs.
         register_node: Create the Node object: nobody else does with the embedded API.
         node_labels: Labels for it.
+        backend: Who speaks BGP.
         bgp_port: Where peers that are waited for (annotation `passive`) connect to.
         exclude_interfaces: Regular expressions of interfaces never used for layer 2.
     """
@@ -73,10 +74,24 @@ class SpeakerOptions(ProgramOptions, frozen=True, kw_only=True):
     node_name: str
     register_node: bool = False
     node_labels: tuple[tuple[str, str], ...] = ()
+    backend: Backend = "native"
     bgp_port: int = 179
     ignore_exclude_lb: bool = False
     l2_require_interface: bool = False
     exclude_interfaces: tuple[str, ...] = ()
+
+
+BackendMaker = Callable[[Runtime, SpeakerOptions, SessionNotices, Callable[[], None]], BgpBackend]
+
+
+def _native(
+    runtime: Runtime, options: SpeakerOptions, told: SessionNotices, on_change: Callable[[], None]
+) -> BgpBackend:
+    return Sessions(runtime, options.node_name, options.bgp_port, told, on_change)
+
+
+BACK_ENDS: Mapping[Backend, BackendMaker] = {"native": _native}
+"""Name of a back end -> what makes it; the last argument is called when a session changed."""
 
 
 class Speaker:
@@ -91,6 +106,7 @@ class Speaker:
                 lb_class=options.lb_class,
                 ignore_exclude_lb=options.ignore_exclude_lb,
                 l2_require_interface=options.l2_require_interface,
+                backend=options.backend,
                 namespace=runtime.namespace,
             ),
             node=self._node,
@@ -130,9 +146,7 @@ class Speaker:
         self._notices = Notices(runtime.events, self._node)
         peers = self._informers.store(BGPPeer)
         told = SessionNotices(runtime.events, self._node, runtime.namespace, peers)
-        self._sessions: BgpBackend = Sessions(
-            runtime, self._node, options.bgp_port, told, self._introduce
-        )
+        self._sessions = BACK_ENDS[options.backend](runtime, options, told, self._introduce)
         self._own_node = OwnNode(self._node, self._nodes, runtime.log)
         runtime.checks.append(self._own_node.missing)
         runtime.metrics.add(self._samples)
