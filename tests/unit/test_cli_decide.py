@@ -163,6 +163,18 @@ def test_explain_as_tree_and_json() -> None:
     assert "did you mean zone-east?" in missing.output
 
 
+def test_what_cannot_be_read_is_said_beside_every_answer(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(POOL.format(name="good", addresses="192.0.2.0/28"))
+    (tmp_path / "b.yaml").write_text("apiVersion: metallb.io/v1beta1\nkind: IPAddressPol\n")
+    asked = run(explain, "pool", "good", "-f", str(tmp_path), "-o", "json")
+    assert asked.return_value == 0
+    assert json.loads(asked.stdout)["name"] == "good"
+    compared = run(plan, "-f", str(tmp_path / "a.yaml"), "--against", str(tmp_path))
+    assert compared.return_value == 0, "what is wrong with the base fails nobody"
+    for result in (asked, compared):
+        assert "b.yaml:2:7: error [UnknownKind]" in result.stderr
+
+
 def test_commands_import_nothing_heavy() -> None:
     """Start-up has a budget of 250 ms, so what costs tens of milliseconds stays out."""
     code = (

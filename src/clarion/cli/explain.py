@@ -3,7 +3,7 @@
 import click
 
 from clarion.cli.render import collector_at_rest, print_json, print_tree
-from clarion.cli.sources import Question, Wanted, load, source_options
+from clarion.cli.sources import Question, Wanted, load, source_options, tell_unreadable
 from clarion.decide.document import EXPLAIN_SCHEMA, document
 from clarion.decide.explain import QUESTIONS, explain
 from clarion.decide.narrow import plan_for
@@ -32,6 +32,7 @@ def command(
     with collector_at_rest():
         loaded = load(wanted, Question(kind, name))
         tree = explain(plan_for(loaded.snapshot, kind, name), kind, name, focus)
+    tell_unreadable(loaded)
     if output == "json":
         print_json({"schema": EXPLAIN_SCHEMA, "kind": kind, "name": name, "answer": document(tree)})
     else:

@@ -7,7 +7,15 @@ import msgspec
 
 from clarion.base.errors import ClarionError
 from clarion.cli.render import collector_at_rest, print_json, print_table, print_yaml
-from clarion.cli.sources import LIVE, STDIN, Loaded, Wanted, load, source_options
+from clarion.cli.sources import (
+    LIVE,
+    STDIN,
+    Loaded,
+    Wanted,
+    load,
+    source_options,
+    tell_unreadable,
+)
 from clarion.cli.validate import Finding, findings
 from clarion.decide.diff import CLASSES
 from clarion.decide.document import diff_document, plan_document
@@ -106,6 +114,7 @@ def _compare(
     if not wanted.files and against == (LIVE,):
         raise ClarionError("the live objects would be compared with themselves", "give -f PATH")
     before, after = load(base), load(wanted)
+    tell_unreadable(before)
     old, new = on_equal_ground(before.snapshot, after.snapshot)
     after = msgspec.structs.replace(after, snapshot=new)
     found = diff(decide(old, node), decide(new, node))

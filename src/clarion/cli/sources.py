@@ -131,6 +131,15 @@ def load(wanted: Wanted, question: Question | None = None) -> Loaded:
     return Loaded(Snapshot.from_objects(objects, options), manifests, "manifests")
 
 
+def tell_unreadable(loaded: Loaded) -> None:
+    """Say on standard error what could not be read: an answer that lacks it may mislead."""
+    for item in loaded.unreadable:
+        if item.severity == "error":
+            what = ": ".join(filter(None, (item.object, item.path, item.message)))
+            place = f"{item.file}:{item.line}:{item.column}"
+            click.echo(f"{place}: error [{item.code}] {what}", err=True)
+
+
 def configuration_namespace(objects: Iterable[KubeObject]) -> str:
     """The namespace that programs will read: the usual one if any manifest is for it, else any."""
     used = {obj.namespace for obj in objects if kind_of(obj).custom}
