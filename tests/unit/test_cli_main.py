@@ -90,3 +90,13 @@ def test_configuration_that_the_programs_would_not_read_is_refused() -> None:
     done = clarion("validate", "-f", "-", stdin=f"{GOOD_POOL}---\n{elsewhere}")
     assert done.returncode == EXIT_FAILED
     assert "[wrong-namespace]" in done.stdout
+
+
+def test_a_full_disk_is_said_in_a_sentence() -> None:
+    argv = [sys.executable, "-m", "clarion.cli.main", "plan", "-f", "-"]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            argv, input=GOOD_POOL, stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert done.returncode == EXIT_FAILED
+    assert done.stderr == "clarion: No space left on device\n"

@@ -1,5 +1,6 @@
 """The `clarion` command: a table of sub-commands, each imported only when it is used."""
 
+import errno
 import importlib
 import sys
 
@@ -80,6 +81,12 @@ def main() -> None:
     except BrokenPipeError:
         # The reader of a pipe left early; the shell expects silence.
         sys.stderr.close()
+        status = EXIT_FAILED
+    except OSError as error:
+        # Results are redirected to a file as often as not; any other error is a fault of ours.
+        if error.errno != errno.ENOSPC:
+            raise
+        click.echo(f"clarion: {error.strerror}", err=True)
         status = EXIT_FAILED
     sys.exit(status if isinstance(status, int) else 0)
 
