@@ -9,6 +9,7 @@ from clarion.decide.doctor import Finding, Unread, examine
 from clarion.decide.doctor_cluster import (
     CLUSTER_CHECKS,
     NEEDED,
+    Access,
     ClusterFacts,
     KubeProxy,
     PodFacts,
@@ -92,6 +93,10 @@ def stored(*versions: str) -> tuple[CustomResourceDefinition, ...]:
     )
 
 
+def needs(program: str) -> tuple[Access, ...]:
+    return tuple(item for item in NEEDED if item.program == program)
+
+
 HOOK = WebhookFacts(configuration="hooks", name="pools", service="ns/hook", fails=True)
 WEB = b.service("web", ingress=["192.0.2.17"])
 CASES = [
@@ -132,7 +137,15 @@ CASES = [
         "passed over: hooks/pools",
     ),
     ("webhooks", facts(b.endpoints("ns/hook", "n1"), webhooks=(HOOK,)), "ok", "1 webhooks"),
+    ("permissions", facts(), "ok", "enough for the controller and the speaker"),
     ("permissions", facts(denied=NEEDED[:1]), "failed", "both: list namespaces"),
+    ("permissions", facts(denied=needs("controller")), "ok", "enough for the speaker"),
+    (
+        "permissions",
+        facts(denied=needs("controller") + needs("speaker")),
+        "failed",
+        "controller: get configurationstates controller",
+    ),
     ("clock", facts(skew=-90.0), "warning", "-90.0 s ahead"),
     ("clock", facts(skew=Unread("forbidden")), "skipped", "forbidden"),
     ("nodes", facts(), "ok", "all 2"),

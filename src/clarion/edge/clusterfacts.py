@@ -134,6 +134,7 @@ class _Reader:
                     "group": wanted.group,
                     "resource": wanted.resource,
                     "subresource": wanted.subresource,
+                    "name": wanted.name,
                     "namespace": self._namespace if wanted.inside else "",
                 }
             },

@@ -1,5 +1,5 @@
-// MetalLB's manifests and chart, which the tests of packaging turn into Clarion's and back. Nothing
-// of it is compiled.
+// MetalLB: its manifests and chart, which the tests of packaging turn into Clarion's and back, and its
+// programs, whose place Clarion takes in the lab.
 module clarion.example/judges/metallb
 
 go 1.25.0
