@@ -28,7 +28,7 @@ ALONE = "--no-leader-elect"
 
 
 @pytest.fixture(scope="module")
-def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     """A control plane for this module alone: what was written to it is counted."""
     need_engine()
     with Engine(tmp_path_factory.mktemp("plane"), controllers=()) as made:
@@ -38,28 +38,28 @@ def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
 
 
 @pytest.fixture
-def engine(plane: Engine) -> Engine:
+def plane(control_plane: Engine) -> Engine:
     """It, without anything that another test left."""
-    return emptied(plane)
+    return emptied(control_plane)
 
 
-def written(engine: Engine) -> Counter[str]:
+def written(plane: Engine) -> Counter[str]:
     """How often the status of each service was written."""
     return Counter(
         request.name
-        for request in engine.requests()
+        for request in plane.requests()
         if (request.resource, request.subresource, request.verb) == ("services", "status", "patch")
         and request.code == 200
     )
 
 
-def test_holders_come_before_those_who_wait(engine: Engine, tmp_path: Path) -> None:
+def test_holders_come_before_those_who_wait(plane: Engine, tmp_path: Path) -> None:
     """Names that sort first, a request for what another holds, and one address that became free."""
-    api, holders = Api(engine), [f"holder-{number:03}" for number in range(128)]
+    api, holders = Api(plane), [f"holder-{number:03}" for number in range(128)]
     api.create(POOLS, pool(len(holders)))
     api.create(SERVICES, *map(service, holders))
-    with ControllerProcess(engine, tmp_path, "controller", ALONE) as controller:
-        before = settle(engine, len(holders))
+    with ControllerProcess(plane, tmp_path, "controller", ALONE) as controller:
+        before = settle(plane, len(holders))
         assert sorted(before) == holders
         controller.process.kill()
         api.delete(SERVICES, ["holder-064"])
@@ -70,15 +70,15 @@ def test_holders_come_before_those_who_wait(engine: Engine, tmp_path: Path) -> N
             service("a-second"),
         )
         api.ask("PATCH", f"{SERVICES}/holder-001", {"metadata": {"labels": {"new": "label"}}})
-        so_far = written(engine)
+        so_far = written(plane)
         controller.start()
-        after = settle(engine, len(holders))
+        after = settle(plane, len(holders))
         # Again, and with nothing to do: not one write.
-        at_rest = written(engine)
+        at_rest = written(plane)
         controller.process.kill()
         controller.start()
-        settle(engine, len(holders))
-        assert written(engine) == at_rest
+        settle(plane, len(holders))
+        assert written(plane) == at_rest
     given = {name: address for name, address in after.items() if name not in before}
     kept = {name: address for name, address in after.items() if name in before}
     assert kept == {name: before[name] for name in holders if name != "holder-064"}
@@ -88,13 +88,13 @@ def test_holders_come_before_those_who_wait(engine: Engine, tmp_path: Path) -> N
 
 
 def test_a_start_in_the_middle_of_giving_goes_on_where_it_was(
-    engine: Engine, tmp_path: Path
+    plane: Engine, tmp_path: Path
 ) -> None:
     """Each service is written once, however often the controller is killed on the way."""
-    api, names = Api(engine), [f"web-{number:03}" for number in range(240)]
+    api, names = Api(plane), [f"web-{number:03}" for number in range(240)]
     api.create(POOLS, pool(len(names)))
     api.create(SERVICES, *map(service, names))
-    controller = ControllerProcess(engine, tmp_path, "controller", ALONE)
+    controller = ControllerProcess(plane, tmp_path, "controller", ALONE)
     with Witness(api) as witness, controller:
         seen = []
         for _ in range(4):
@@ -102,28 +102,28 @@ def test_a_start_in_the_middle_of_giving_goes_on_where_it_was(
             controller.process.kill()
             seen.append({n: addresses_of(item) for n, item in api.services().items()})
             controller.start(ready=False)
-        last = settle(engine, len(names))
+        last = settle(plane, len(names))
     assert any(0 < sum(map(bool, held.values())) < len(names) for held in seen), "in the middle"
     for held in seen:
         moved = {n: (was, last[n]) for n, was in held.items() if was and was != [last[n]]}
         assert not moved, f"service: (before, after): {moved}"
     assert not witness.wrong, "\n".join(witness.wrong)
-    again = {name: times for name, times in written(engine).items() if times > 1}
+    again = {name: times for name, times in written(plane).items() if times > 1}
     assert not again, f"written more than once: {again}"
 
 
 def test_a_full_pool_and_a_start_while_the_api_server_is_away(
-    engine: Engine, tmp_path: Path
+    plane: Engine, tmp_path: Path
 ) -> None:
     """What cannot be read yet is not taken for free."""
-    api, holders = Api(engine), [f"holder-{number:02}" for number in range(32)]
+    api, holders = Api(plane), [f"holder-{number:02}" for number in range(32)]
     api.create(POOLS, pool(len(holders)))
     api.create(SERVICES, *map(service, holders))
-    with ControllerProcess(engine, tmp_path, "controller", ALONE) as controller:
-        before = settle(engine, len(holders))
+    with ControllerProcess(plane, tmp_path, "controller", ALONE) as controller:
+        before = settle(plane, len(holders))
         controller.process.kill()
         api.create(SERVICES, service("a-first"))
-        engine.stop_api()
+        plane.stop_api()
         controller.start(ready=False)
         wait_until(
             lambda: (
@@ -134,6 +134,6 @@ def test_a_full_pool_and_a_start_while_the_api_server_is_away(
             "the controller finds no API server",
             seen=controller.log.read_text,
         )
-        engine.start_api()
+        plane.start_api()
         wait_until(controller.ready, SETTLE_SECONDS, "it is ready")
-        assert settle(engine, len(holders)) == before
+        assert settle(plane, len(holders)) == before
