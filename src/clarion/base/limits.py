@@ -132,6 +132,15 @@ BGP_LISTEN_BACKLOG = 128
 # Seconds between attempts to bind the listener.
 BGP_LISTEN_RETRY_SECONDS = 10.0
 
+# Back end FRR: seconds in which changes are gathered before FRR is told.
+FRR_GATHER_SECONDS = 0.2
+# Seconds between two looks at FRR's sessions.
+FRR_LOOK_SECONDS = 3.0
+# Seconds that one command may take.
+FRR_ANSWER_SECONDS = 20.0
+# Octets of one answer; the configuration of 100,000 prefixes has about 20 million.
+FRR_ANSWER_BYTES_MAX = 64 << 20
+
 assert BGP_RECONNECT_SECONDS_MIN < BGP_RECONNECT_SECONDS_MAX
 # Attributes besides communities and MP_REACH_NLRI with one IPv6 prefix take less than 256 octets.
 assert BGP_COMMUNITY_BYTES_MAX + 512 <= BGP_MESSAGE_BYTES
@@ -250,3 +259,8 @@ DOCTOR_QUESTIONS_PER_SECOND = 500
 DOCTOR_ANSWER_SECONDS = 0.4
 DOCTOR_STATIONS = 16
 DOCTOR_FILTER_SECONDS = 5.0
+
+# What frr-k8s is asked for is written once for all that changes within this time, and looked at
+# again this often: a label of the own node, of which nobody tells, may have changed.
+FRRK8S_COALESCE_SECONDS = 0.2
+FRRK8S_RECHECK_SECONDS = 30.0

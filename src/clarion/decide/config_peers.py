@@ -20,6 +20,8 @@ ASN_MAX = (1 << 32) - 1
 PORT_MAX = 65535
 BGP_PORT = 179
 HOLD_MAX = CONNECT_MAX = 65535
+FRRK8S_PORT_MAX = 16384
+"""The highest port that an FRRConfiguration can hold; with one above it none of it is accepted."""
 
 BFD_RANGES: dict[str, tuple[str, int, int]] = {
     "receive_interval": ("receiveInterval", 10, 60000),
@@ -102,6 +104,7 @@ def _peer(build: Build, obj: BGPPeer) -> Peer:
         where = f"metadata.annotations[{PASSIVE}]"
         effect = "the session is also opened from here"
         build.report("back-end-lacks", obj, where, field=PASSIVE, effect=effect)
+    lacking = _frrk8s_gaps(build, obj) if build.options.backend == "frr-k8s" else ()
     if spec.disable_mp:
         build.report("field-deprecated", obj, "spec.disableMP", field="disableMP")
     _check_bfd_reference(build, obj)
@@ -128,13 +131,28 @@ def _peer(build: Build, obj: BGPPeer) -> Peer:
         router_id=_router_id(build, obj),
         node_selectors=spec.node_selectors,
         password=_password(build, obj),
+        password_secret=spec.password_secret.name,
         bfd_profile=spec.bfd_profile,
         graceful_restart=bool(spec.enable_graceful_restart),
         ebgp_multihop=spec.ebgp_multi_hop,
         vrf=spec.vrf,
         families=_families(spec, address, native=native),
-        lacking=tuple(gap.field for gap in gaps if gap.no_session),
+        lacking=(*lacking, *(gap.field for gap in gaps if gap.no_session)),
     )
+
+
+def _frrk8s_gaps(build: Build, obj: BGPPeer) -> tuple[str, ...]:
+    """Report what frr-k8s would refuse along with all other peers; fields that cost a session."""
+    spec = obj.spec
+    lacking: tuple[str, ...] = ()
+    if spec.local_asn and _internal(spec):
+        effect = "frr-k8s takes it for external peers only, the session uses myASN"
+        build.report("back-end-lacks", obj, "spec.localASN", field="localASN", effect=effect)
+    if spec.peer_port > FRRK8S_PORT_MAX:
+        effect = f"frr-k8s takes ports up to {FRRK8S_PORT_MAX}, the peer gets no session"
+        build.report("back-end-lacks", obj, "spec.peerPort", field="peerPort", effect=effect)
+        lacking = ("peerPort",)
+    return lacking
 
 
 def _families(spec: BGPPeerSpec, address: Address | None, *, native: bool) -> frozenset[int]:
@@ -142,6 +160,11 @@ def _families(spec: BGPPeerSpec, address: Address | None, *, native: bool) -> fr
     if native or address is None or spec.dual_stack_address_family:
         return frozenset((4, 6))
     return frozenset((address.version,))
+
+
+def _internal(spec: BGPPeerSpec) -> bool:
+    """True for iBGP."""
+    return spec.my_asn == spec.peer_asn or spec.dynamic_asn == "internal"
 
 
 def _check_asns(build: Build, obj: BGPPeer) -> None:
@@ -162,8 +185,7 @@ def _check_asns(build: Build, obj: BGPPeer) -> None:
         build.report("peer-asn-twice", obj, "spec.dynamicASN")
     if spec.dynamic_asn not in ("", "internal", "external"):
         build.report("dynamic-asn-invalid", obj, "spec.dynamicASN", value=spec.dynamic_asn)
-    internal = spec.my_asn == spec.peer_asn or spec.dynamic_asn == "internal"
-    if spec.ebgp_multi_hop and internal:
+    if spec.ebgp_multi_hop and _internal(spec):
         build.report("multihop-internal", obj, "spec.ebgpMultiHop", asn=spec.my_asn)
 
 

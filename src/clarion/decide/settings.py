@@ -103,6 +103,7 @@ class Peer(msgspec.Struct, frozen=True, kw_only=True):
         peer_asn: 0 when `dynamic_asn` says internal or external instead.
         address: None for an unnumbered peer, which `interface` names.
         passive: Wait for the peer to connect.
+        password_secret: Name of the Secret beside the peer that holds the password, if one does.
         families: IP versions of the routes that the session carries.
         lacking: Fields that this back end cannot honour yet and without which there is no session.
     """
@@ -123,6 +124,7 @@ class Peer(msgspec.Struct, frozen=True, kw_only=True):
     router_id: Address | None = None
     node_selectors: tuple[LabelSelector, ...] = ()
     password: str = ""
+    password_secret: str = ""
     bfd_profile: str = ""
     graceful_restart: bool = False
     ebgp_multihop: bool = False

@@ -4,7 +4,7 @@ from typing import Final
 
 import msgspec
 
-from clarion.model import core, metallb
+from clarion.model import core, frrk8s, metallb
 from clarion.model.meta import KubeObject
 
 
@@ -221,8 +221,25 @@ KINDS: Final[tuple[Kind, ...]] = (
     CONFIGURATION_STATE,
 )
 
-CLUSTER_ONLY: Final = (VALIDATING_WEBHOOK_CONFIGURATION,)
-"""Kinds of a cluster that the embedded API has no use for: it asks no webhooks."""
+
+def _frrk8s(struct: type[KubeObject], plural: str) -> Kind:
+    return Kind(
+        group=frrk8s.GROUP,
+        version="v1beta1",
+        kind=struct.__name__,
+        plural=plural,
+        singular=struct.__name__.lower(),
+        struct=struct,
+        status_subresource=True,
+    )
+
+
+FRR_CONFIGURATION: Final = _frrk8s(frrk8s.FRRConfiguration, "frrconfigurations")
+BGP_SESSION_STATE: Final = _frrk8s(frrk8s.BGPSessionState, "bgpsessionstates")
+
+CLUSTER_ONLY: Final = (VALIDATING_WEBHOOK_CONFIGURATION, FRR_CONFIGURATION, BGP_SESSION_STATE)
+"""Kinds of a cluster that the embedded API has no use for: it asks no webhooks and knows no
+frr-k8s."""
 
 _BY_NAME = {kind.kind: kind for kind in KINDS if kind.stored}
 _BY_API_VERSION = {(kind.api_version, kind.kind): kind for kind in KINDS}
