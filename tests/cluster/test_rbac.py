@@ -19,7 +19,7 @@ import pytest
 from clarion.lab.netns import NETNS_DIR, Lab, Namespace, sweep
 from clarion.lab.nodes import clarion
 from clarion.lab.process import Process, wait_until
-from clarion.model.annotations import HOLD_DOWN, RESTING
+from clarion.model.annotations import HOLD_DOWN, LABEL_COMPONENT_TYPE, RESTING
 from clarion.testing.apiprocess import Kubectl, free_port
 from clarion.testing.engine import Engine, Request
 
@@ -266,6 +266,7 @@ def _live(bed: Bed) -> None:
     )
     # The speaker's state is there before its Node, which then becomes its owner.
     bed.until("both say what they think", "configurationstates", "-n", SYSTEM, count=2)
+    _adopted(bed)
     bed.apply(NODE_OBJECT, SLICE, *CONFIGURATION)
     for item in CONFIGURATION[1:]:
         misplaced = {**item, "metadata": {"name": "all", "namespace": "default"}}
@@ -294,6 +295,20 @@ def _live(bed: Bed) -> None:
         return now not in ("", before)
 
     wait_until(repaired, 30, "the certificate is made anew", seen=bed.said)
+
+
+def _adopted(bed: Bed) -> None:
+    """An object as MetalLB leaves it, without our label, is made ours when there is news."""
+    state = ("configurationstate", "controller", "-n", SYSTEM)
+    bed.kubectl("label", *state, f"{LABEL_COMPONENT_TYPE}-")
+    odd = metallb("L2Advertisement", ipAddressPools=["nowhere"])
+    bed.apply({**odd, "metadata": {**odd["metadata"], "name": "odd"}})
+
+    def ours() -> bool:
+        labels = bed.kubectl.get(*state)["metadata"].get("labels", {})
+        return LABEL_COMPONENT_TYPE in labels
+
+    wait_until(ours, 20, "the controller's state is taken over", seen=bed.said)
 
 
 def rests(bed: Bed, count: int) -> bool:
