@@ -21,10 +21,12 @@ from clarion.daemons.liveness import (
     INTERFACES_ANNOTATION,
     LEASE_LABELS,
     SESSIONS_ANNOTATION,
+    SETTINGS_ANNOTATION,
     lease_name,
 )
 from clarion.daemons.rests import resting_text
 from clarion.decide.resting import Rest
+from clarion.decide.snapshot import Options
 from clarion.edge.clock import SystemClock
 from clarion.edge.kubeclient import KubeClient
 from clarion.edge.kubeconfig import find_config
@@ -35,7 +37,8 @@ from clarion.model.annotations import (
     LABEL_SERVICE_NAMESPACE,
     RESTING,
 )
-from clarion.model.core import Lease, LeaseSpec, Service
+from clarion.model.codec import encode
+from clarion.model.core import Lease, LeaseSpec, Node, Service
 from clarion.model.meta import KubeObject, ObjectKey, ObjectMeta
 from clarion.model.metallb import (
     IPAddressPool,
@@ -209,6 +212,48 @@ def test_an_object_with_an_error_is_named_as_the_cause(api: Path) -> None:
         assert "warning [object-in-doubt]" in done.stderr
     finally:
         asyncio.run(merge(api, kind, key, {"spec": {"communities": None}}))
+
+
+@pytest.mark.parametrize(
+    ("settings", "words", "said"),
+    [
+        (Options(), (), "✓ has 192.0.2.1 of pool p"),
+        (Options(lb_class="a/b"), (), "its loadBalancerClass is (none), and ours is a/b"),
+        (Options(), ("--lb-class", "c/d"), "its loadBalancerClass is (none), and ours is c/d"),
+        (Options(backend="frr-k8s"), ("--bgp", "native"), "✓ has 192.0.2.1 of pool p"),
+    ],
+)
+def test_answers_reckon_with_the_flags_of_the_speakers(
+    api: Path, settings: Options, words: tuple[str, ...], said: str
+) -> None:
+    def told(text: str | None) -> None:
+        for node in ("n1", "n2"):
+            note = {"metadata": {"annotations": {SETTINGS_ANNOTATION: text}}}
+            asyncio.run(merge(api, Lease, ObjectKey(SYSTEM, lease_name(node)), note))
+
+    told(encode(settings).decode())
+    try:
+        assert said in run(api, explain, "service", "has", *words).stdout
+    finally:
+        told(None)
+
+
+def test_a_node_that_is_excluded_announces_where_the_speakers_are_told_so(api: Path) -> None:
+    label = "node.kubernetes.io/exclude-from-external-load-balancers"
+    excluded = {"metadata": {"labels": {label: ""}}}
+    asyncio.run(merge(api, Node, ObjectKey("", "n1"), excluded))
+    key, settings = ObjectKey(SYSTEM, lease_name("n1")), Options(ignore_exclude_lb=True)
+    try:
+        assert "✗ it is excluded" in run(api, explain, "node", "n1").stdout
+        note = {"metadata": {"annotations": {SETTINGS_ANNOTATION: encode(settings).decode()}}}
+        asyncio.run(merge(api, Lease, key, note))
+        assert "✓ it may announce" in run(api, explain, "node", "n1").stdout
+    finally:
+        for kind, named, field, name in (
+            (Node, ObjectKey("", "n1"), "labels", label),
+            (Lease, key, "annotations", SETTINGS_ANNOTATION),
+        ):
+            asyncio.run(merge(api, kind, named, {"metadata": {field: {name: None}}}))
 
 
 def test_every_answer_conforms_to_its_schema(api: Path) -> None:

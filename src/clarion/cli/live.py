@@ -1,7 +1,8 @@
 """The objects of a live API as one snapshot, with what the running programs report there."""
 
 import asyncio
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from datetime import datetime
 
@@ -17,6 +18,7 @@ from clarion.daemons.liveness import (
     INTERFACES_ANNOTATION,
     LEASE_SELECTOR,
     SESSIONS_ANNOTATION,
+    SETTINGS_ANNOTATION,
     lease_name,
 )
 from clarion.daemons.rests import rests_of
@@ -35,12 +37,26 @@ REPORTS_READ = 8
 """Services on one address whose reports are read; more of them share no address in practice."""
 
 
-def load_live(kubeconfig: str | None, options: Options, question: Question | None) -> Snapshot:
-    """Read everything that decisions read from the API that the kubeconfig names."""
-    return asyncio.run(_read(kubeconfig, options, question))
+def load_live(
+    kubeconfig: str | None,
+    options: Options,
+    question: Question | None,
+    given: Collection[str] = (),
+) -> Snapshot:
+    """Read everything that decisions read from the API that the kubeconfig names.
+
+    Args:
+        kubeconfig: None: that of the environment.
+        options: Settings that the user gave; the rest is as the speakers have it.
+        question: What is asked about; None: all that there is.
+        given: Names of settings that the user gave although they are the defaults.
+    """
+    return asyncio.run(_read(kubeconfig, options, question, given))
 
 
-async def _read(kubeconfig: str | None, options: Options, question: Question | None) -> Snapshot:
+async def _read(
+    kubeconfig: str | None, options: Options, question: Question | None, given: Collection[str]
+) -> Snapshot:
     clock = SystemClock()
     kinds: list[type[KubeObject]] = [*CLUSTER_KINDS]
     if question is None or question.kind != "pool":
@@ -57,14 +73,14 @@ async def _read(kubeconfig: str | None, options: Options, question: Question | N
         for items in await asyncio.gather(*(_list(client, kind, inside) for kind in CONFIG_KINDS)):
             found += items
         services = [obj for obj in found if isinstance(obj, Service)]
-        observed, interfaces = await _leases(client, inside, clock.now())
+        observed, interfaces, settings = await _leases(client, inside, clock.now())
         alive = frozenset(node for node, item in observed.speakers.items() if item.lives)
         asked = _asked(services, question)[:REPORTS_READ]
         reports = [await _report(client, inside, key, alive) for key in asked]
     objects: list[KubeObject | SecretFacts] = list(found)
     snapshot = Snapshot.from_objects(
         objects,
-        msgspec.structs.replace(options, namespace=namespace),
+        msgspec.structs.replace(_overridden(settings, options, given), namespace=namespace),
         speakers=alive if observed.speakers else None,
         interfaces=interfaces,
     )
@@ -91,8 +107,8 @@ async def _list(
 
 async def _leases(
     client: KubeClient, inside: Selection, now: datetime
-) -> tuple[Observed, dict[str, list[str]]]:
-    """What the Leases of a namespace tell; and the interfaces of the nodes."""
+) -> tuple[Observed, dict[str, list[str]], Options]:
+    """What the Leases of a namespace tell; the interfaces of the nodes; the speakers' settings."""
     speakers = msgspec.structs.replace(inside, labels=LEASE_SELECTOR)
     leases = await client.list_all(Lease, speakers)
     interfaces = {
@@ -100,7 +116,29 @@ async def _leases(
         for lease in leases
         if (text := lease.metadata.annotations.get(INTERFACES_ANNOTATION)) is not None
     }
-    return observed_of(leases, await controller_lease(client, inside.namespace), now), interfaces
+    observed = observed_of(leases, await controller_lease(client, inside.namespace), now)
+    return observed, interfaces, settings_of(leases, now)
+
+
+def settings_of(speakers: Iterable[Lease], now: datetime) -> Options:
+    """The flags that most of the live speakers have; the defaults if none tells."""
+    told = Counter(
+        text
+        for lease in speakers
+        if program_of(lease, now).lives
+        and (text := lease.metadata.annotations.get(SETTINGS_ANNOTATION))
+    )
+    for text, _ in told.most_common(1):
+        return msgspec.json.decode(text, type=Options)
+    return Options()
+
+
+def _overridden(settings: Options, options: Options, given: Collection[str]) -> Options:
+    """The settings that are in force, with those of the user in their place."""
+    usual = Options()
+    fields = {name: getattr(options, name) for name in Options.__struct_fields__}
+    wanted = {k: v for k, v in fields.items() if k in given or v != getattr(usual, k)}
+    return msgspec.structs.replace(settings, **wanted)
 
 
 async def controller_lease(client: KubeClient, namespace: str) -> Lease | None:

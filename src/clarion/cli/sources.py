@@ -84,7 +84,7 @@ def source_options(function: F) -> F:
             "--bgp",
             "backend",
             type=click.Choice(BACKENDS),
-            help="Back end whose rules apply.  [default: native, or that of the snapshot]",
+            help="Back end whose rules apply.  [default: native, or what is in force]",
         ),
     )
 
@@ -111,7 +111,8 @@ def load(wanted: Wanted, question: Question | None = None) -> Loaded:
     if not wanted.files or wanted.files == (LIVE,):
         from clarion.cli.live import load_live
 
-        return Loaded(load_live(wanted.kubeconfig or None, wanted.options, question))
+        given = ("backend",) if wanted.backend else ()
+        return Loaded(load_live(wanted.kubeconfig or None, wanted.options, question, given))
     faults: list[ManifestProblem] = []
     texts = list(read_texts(wanted.files, faults.append))
     saved = [name for name, text in texts if looks_saved(text)]

@@ -24,6 +24,9 @@ INTERFACES_ANNOTATION = "clarion.metallb.io/interfaces"
 SESSIONS_ANNOTATION = "clarion.metallb.io/sessions"
 """On a speaker's Lease: its BGP peers and the states of their sessions, as JSON."""
 
+SETTINGS_ANNOTATION = "clarion.metallb.io/settings"
+"""On a speaker's Lease: those of its flags that change decisions, as JSON of their `Options`."""
+
 
 def lease_name(node: str) -> str:
     """The name of a node's speaker Lease."""

@@ -25,6 +25,7 @@ from clarion.daemons.liveness import (
     LEASE_LABELS,
     LEASE_SELECTOR,
     SESSIONS_ANNOTATION,
+    SETTINGS_ANNOTATION,
     SpeakerLiveness,
     lease_name,
 )
@@ -247,13 +248,14 @@ class Speaker:
                 self._wake.set()
 
     def _introduce(self) -> None:
-        """Let everybody know on which interfaces this node can announce, and its BGP sessions."""
+        """Let everybody know where this node can announce, its BGP sessions and its settings."""
         names = [
             item.name for item in self._pulse.interfaces if item.announces(4) or item.announces(6)
         ]
         self._heartbeat.annotations = {
             INTERFACES_ANNOTATION: ",".join(sorted(names)),
             SESSIONS_ANNOTATION: encode(self._sessions.states()).decode(),
+            SETTINGS_ANNOTATION: encode(self._planner.options).decode(),
         }
 
     # Deciding.
