@@ -103,6 +103,7 @@ BGP_ANNOUNCED = _gauge(
 BGP_PENDING = _gauge(
     "metallb_bgp_pending_prefixes_total", "Prefixes that should be announced to the peer.", "peer"
 )
+BFD_SESSION_UP = _gauge("metallb_bfd_session_up", "Whether the BFD session is up.", "peer")
 K8S_UPDATES = _counter("metallb_k8s_client_updates_total", "Kubernetes events processed.")
 K8S_UPDATE_ERRORS = _counter(
     "metallb_k8s_client_update_errors_total", "Kubernetes events whose processing failed."
@@ -142,6 +143,8 @@ BGP_ESTABLISHED = _counter(
     "Times that the session came up; one that grows shows a session that does not last.",
     "peer",
 )
+FRR_ANSWERS = _gauge("clarion_frr_answers_bool", "1 if FRR answers (back end frr).")
+FRR_REFUSED = _gauge("clarion_frr_refused_objects", "Objects of which FRR refused something.")
 EVENTS_DROPPED = _counter("clarion_events_dropped_total", "Events not written to the API.")
 
 

@@ -1,0 +1,347 @@
+"""The back end `frr`: an FRR beside the speaker, which is Clarion's alone, speaks BGP and BFD.
+
+What FRR runs is read before every change, so a speaker that starts anew, or an FRR that does, costs
+no session that is as it should be. Nothing is taken back when the speaker stops.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from clarion.base import limits
+from clarion.base.addr import Prefix
+from clarion.daemons.notices import SessionNotices
+from clarion.daemons.runtime import Runtime
+from clarion.decide.advertise import AdvertisedRoute
+from clarion.decide.settings import Peer
+from clarion.edge import metrics
+from clarion.edge.frr import FrrError, Refusal, Vty
+from clarion.edge.tasks import OnExit
+from clarion.model.metallb import BFDProfileSpec
+from clarion.proto.bgp.config import State
+from clarion.proto.bgp.session import StateChanged
+from clarion.proto.frr.config import (
+    BfdProfile,
+    FrrConfig,
+    Neighbor,
+    Route,
+    Router,
+    bfd_tree,
+    bgp_tree,
+    identity,
+    zebra_tree,
+)
+from clarion.proto.frr.delta import Step, about, masked, parse, steps
+
+Routes = Mapping[Prefix, AdvertisedRoute]
+_STATES = {str(state): state for state in State}
+_DEFAULT_PORT = 179
+
+
+class Seen(msgspec.Struct, frozen=True, kw_only=True):
+    """What FRR tells of a session."""
+
+    state: str
+    reason: str = ""
+    established: int = 0
+    updates: int = 0
+    announced: int = 0
+    bfd: str = ""
+
+
+class FrrBackend:
+    """Keeps an FRR as it was decided, and reads back what its sessions do.
+
+    Args:
+        runtime: The surroundings.
+        folder: Where the sockets of FRR's daemons are.
+        notices: Tells of ups and downs.
+        on_change: Called after each change of a session.
+    """
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        folder: Path,
+        notices: SessionNotices,
+        on_change: Callable[[], None],
+    ) -> None:
+        self._log = runtime.log
+        self._folder = folder
+        self._notices = notices
+        self._changed = on_change
+        self._peers: dict[str, Peer] | None = None
+        self._profiles: Mapping[str, BFDProfileSpec] = {}
+        self._routes: dict[str, dict[Prefix, AdvertisedRoute]] = {}
+        self._seen: dict[str, Seen] = {}
+        self._refused: dict[str, str] = {}
+        self._failure = "FRR was not asked yet"
+        self._stale = False
+        self._wake = asyncio.Event()
+        runtime.checks.append(self._missing)
+        self._task = runtime.tasks.start("frr", self._run, OnExit.RESTART)
+
+    def set_peers(self, peers: Mapping[str, Peer], profiles: Mapping[str, BFDProfileSpec]) -> None:
+        """Make these the peers; sessions that are not concerned go on."""
+        self._peers, self._profiles = dict(peers), dict(profiles)
+        self._routes = {name: self._routes.get(name, {}) for name in peers}
+        self._notices.keep(set(peers))
+        self._log.info("peers in force", peers=sorted(peers))
+        self._mark()
+
+    def change_routes(self, peer: str, changes: Mapping[Prefix, AdvertisedRoute | None]) -> None:
+        """Tell a peer what changed; None withdraws."""
+        routes = self._routes.setdefault(peer, {})
+        for prefix, route in changes.items():
+            if route is None:
+                routes.pop(prefix, None)
+            else:
+                routes[prefix] = route
+        self._mark()
+
+    def _mark(self) -> None:
+        self._stale = True
+        self._wake.set()
+
+    async def stop(self) -> None:
+        """End the talk with FRR, which goes on announcing until it ends itself."""
+        self._task.cancel()
+        await asyncio.wait([self._task])
+
+    async def _run(self) -> None:
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(limits.FRR_LOOK_SECONDS):
+                    await self._wake.wait()
+                    await asyncio.sleep(limits.FRR_GATHER_SECONDS)
+            self._wake.clear()
+            if self._peers is not None:
+                await self._tend(self._peers)
+
+    async def _tend(self, peers: dict[str, Peer]) -> None:
+        """Bring FRR up to date if it is not, and look at the sessions."""
+        try:
+            if self._stale:
+                self._stale = False
+                await self._apply(peers)
+            await self._look(peers)
+        except FrrError as error:
+            self._stale = True
+            if error.message != self._failure:
+                self._log.error("FRR cannot be used; trying again", error=error.message)
+            self._failure = error.message
+            self._take_over({})
+        else:
+            if self._failure:
+                self._log.info("FRR answers")
+            self._failure = ""
+
+    async def _apply(self, peers: dict[str, Peer]) -> None:
+        fit = {name: peer for name, peer in peers.items() if not unfit(peer)}
+        problems = {f"BGPPeer {name}": unfit(peer) for name, peer in peers.items()}
+        config = frr_config(fit, self._profiles, self._routes)
+        async with Vty(self._folder, "zebra") as zebra:
+            running = (await zebra.running()).splitlines()
+            await zebra.configure(Step((), line) for line in zebra_tree() if line not in running)
+        refusals = await self._apply_bfd(config)
+        async with Vty(self._folder, "bgpd") as bgpd:
+            todo = steps(parse(await bgpd.running()), bgp_tree(config))
+            refusals += await bgpd.configure(todo)
+        self._log.debug("FRR told", lines=len(todo), refused=len(refusals))
+        self._tell(peers, {what: why for what, why in problems.items() if why}, refusals)
+
+    async def _apply_bfd(self, config: FrrConfig) -> list[Refusal]:
+        try:
+            async with Vty(self._folder, "bfdd") as bfdd:
+                return await bfdd.configure(steps(parse(await bfdd.running()), bfd_tree(config)))
+        except FrrError:
+            if config.profiles:
+                raise
+            return []  # who uses no BFD needs no bfdd
+
+    def _tell(
+        self, peers: Mapping[str, Peer], problems: dict[str, str], refusals: list[Refusal]
+    ) -> None:
+        """Tell of what FRR did not take, under the name of the object that asked for it."""
+        names = {identity(peer.target, peer.vrf): name for name, peer in peers.items()}
+        for refusal in refusals:
+            step = refusal.step
+            what = _object(step, names)
+            problems.setdefault(what, f"FRR refuses {masked(step.line)!r}: {refusal.answer}")
+        for what, why in problems.items():
+            if self._refused.get(what) != why:
+                self._log.error("FRR cannot do what is asked", object=what, problem=why)
+                kind, _, name = what.partition(" ")
+                if kind == "BGPPeer":
+                    self._notices.report(name, StateChanged(State.IDLE, State.IDLE, why))
+        self._refused = problems
+
+    async def _look(self, peers: Mapping[str, Peer]) -> None:
+        """Read the states of the sessions; a neighbour that FRR lost is told again."""
+        async with Vty(self._folder, "bgpd") as bgpd:
+            shown = await bgpd.show("show bgp vrf all neighbors json") if peers else {}
+        seen = {}
+        for name, peer in peers.items():
+            entry = shown.get(peer.vrf or "default", {}).get(peer.target)
+            if isinstance(entry, dict):
+                seen[name] = _seen(entry)
+            else:
+                self._stale = True
+        self._take_over(seen)
+
+    def _take_over(self, seen: dict[str, Seen]) -> None:
+        before, self._seen = self._seen, seen
+        for name, now in seen.items():
+            old = before.get(name, Seen(state="Idle"))
+            if old.state != now.state:
+                self._log.info(
+                    "session", peer=name, state=now.state, before=old.state, reason=now.reason
+                )
+                was, is_ = (_STATES.get(item.state, State.IDLE) for item in (old, now))
+                self._notices.report(name, StateChanged(was, is_, now.reason))
+        if {n: s.state for n, s in before.items()} != {n: s.state for n, s in seen.items()}:
+            self._changed()
+
+    def _missing(self) -> Iterable[str]:
+        if self._failure:
+            yield f"FRR: {self._failure}"
+
+    def states(self) -> dict[str, str]:
+        """Peer -> state of its session, as FRR tells it."""
+        return {name: seen.state for name, seen in sorted(self._seen.items())}
+
+    def samples(self) -> Iterator[metrics.Sample]:
+        """The metrics of the sessions, under MetalLB's labels."""
+        yield metrics.FRR_ANSWERS.sample(not self._failure)
+        yield metrics.FRR_REFUSED.sample(len(self._refused))
+        for name, peer in (self._peers or {}).items():
+            seen, label = self._seen.get(name), _label(peer)
+            yield metrics.BGP_SESSION_UP.sample(bool(seen and seen.state == "Established"), label)
+            if seen is not None:
+                yield metrics.BGP_ESTABLISHED.sample(seen.established, label)
+                yield metrics.BGP_UPDATES.sample(seen.updates, label)
+                yield metrics.BGP_ANNOUNCED.sample(seen.announced, label)
+                if seen.bfd:
+                    yield metrics.BFD_SESSION_UP.sample(seen.bfd == "Up", peer.target)
+            told = (prefix.version in peer.families for prefix in self._routes.get(name, ()))
+            yield metrics.BGP_PENDING.sample(sum(told), label)
+
+    @property
+    def listener(self) -> object:
+        """None: FRR has the port, if anybody."""
+        return None
+
+    def shown(self) -> dict[str, object]:
+        """What `/debug/snapshot` shows of the sessions."""
+        known = {
+            name: {"peer": _label(peer), **msgspec.to_builtins(self._seen.get(name, {}))}
+            for name, peer in sorted((self._peers or {}).items())
+        }
+        return {**known, **{what: {"problem": why} for what, why in self._refused.items()}}
+
+
+def unfit(peer: Peer) -> str:
+    """Why a peer cannot be put into FRR's lines; empty if it can."""
+    words = {
+        "password": peer.password,
+        "interface": peer.interface,
+        "vrf": peer.vrf,
+        "bfdProfile": peer.bfd_profile,
+    }
+    for field, value in words.items():
+        if any(c.isspace() or not c.isprintable() for c in value):
+            return f"FRR cannot take spaces or control characters in {field}"
+    return ""
+
+
+def frr_config(
+    peers: Mapping[str, Peer],
+    profiles: Mapping[str, BFDProfileSpec],
+    routes: Mapping[str, Routes],
+) -> FrrConfig:
+    """What was decided, as FRR takes it."""
+    by_vrf: dict[str, list[tuple[str, Peer]]] = {}
+    for name, peer in sorted(peers.items()):
+        by_vrf.setdefault(peer.vrf, []).append((name, peer))
+    routers = []
+    for vrf, members in by_vrf.items():
+        first = members[0][1]  # the decision refuses others that differ in these
+        neighbors = tuple(_neighbor(peer, routes.get(name, {})) for name, peer in members)
+        router_id = str(first.router_id or "")
+        made = Router(asn=first.my_asn, vrf=vrf, router_id=router_id, neighbors=neighbors)
+        routers.append(made)
+    return FrrConfig(
+        routers=tuple(routers),
+        profiles=tuple(_profile(name, spec) for name, spec in sorted(profiles.items())),
+    )
+
+
+def _neighbor(peer: Peer, routes: Routes) -> Neighbor:
+    hold, keepalive = peer.hold_time, peer.keepalive_time
+    return Neighbor(
+        target=peer.target,
+        interface=peer.address is None,
+        remote_as=peer.dynamic_asn or str(peer.peer_asn),
+        local_as=peer.local_asn,
+        port=0 if peer.port == _DEFAULT_PORT else peer.port,
+        timers=None if hold is None or keepalive is None else (int(keepalive), int(hold)),
+        connect=None if peer.connect_time is None else int(peer.connect_time),
+        password=peer.password,
+        source=str(peer.source_address or ""),
+        multihop=peer.ebgp_multihop,
+        nearby=peer.families == {6} and not peer.internal and not peer.ebgp_multihop,
+        graceful_restart=peer.graceful_restart,
+        bfd=peer.bfd_profile,
+        families=peer.families,
+        routes=tuple(
+            Route(item.prefix, item.local_pref, item.communities, item.large_communities)
+            for item in routes.values()
+        ),
+    )
+
+
+def _profile(name: str, spec: BFDProfileSpec) -> BfdProfile:
+    return BfdProfile(
+        name=name,
+        receive_ms=spec.receive_interval,
+        transmit_ms=spec.transmit_interval,
+        detect_multiplier=spec.detect_multiplier,
+        echo_ms=spec.echo_interval,
+        echo=bool(spec.echo_mode),
+        passive=bool(spec.passive_mode),
+        minimum_ttl=spec.minimum_ttl,
+    )
+
+
+def _object(step: Step, names: Mapping[str, str]) -> str:
+    """The object that a line stems from."""
+    profile = next((line for line in (*step.path, step.line) if line.startswith("profile ")), "")
+    if profile:
+        return f"BFDProfile {profile.removeprefix('profile ')}"
+    peer = names.get(about(step, names))
+    return f"BGPPeer {peer}" if peer else "BGP"
+
+
+def _seen(entry: dict[str, Any]) -> Seen:
+    families = entry.get("addressFamilyInfo", {}).values()
+    reasons = (entry.get("lastResetDueTo", ""), entry.get("lastNotificationReason", ""))
+    return Seen(
+        state=entry.get("bgpState", "Idle"),
+        reason=": ".join(filter(None, reasons)),
+        established=entry.get("connectionsEstablished", 0),
+        updates=entry.get("messageStats", {}).get("updatesSent", 0),
+        announced=sum(family.get("sentPrefixCounter", 0) for family in families),
+        bfd=entry.get("peerBfdInfo", {}).get("status", ""),
+    )
+
+
+def _label(peer: Peer) -> str:
+    """Address and port of the peer, as MetalLB labels its metrics; or its interface."""
+    if peer.address is None:
+        return peer.interface
+    host = f"[{peer.address}]" if peer.address.version == 6 else str(peer.address)
+    return f"{host}:{peer.port}"

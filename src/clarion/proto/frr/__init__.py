@@ -1,0 +1,1 @@
+"""FRR's configuration as values: rendering, reading back, and the way from one to another."""
