@@ -172,11 +172,17 @@ OBJECTS = st.one_of(
 WORLD: tuple[KubeObject, ...] = (
     b.pool("p1", "192.0.2.0/31", "2001:db8::/127", hold_down="10s"),
     b.pool("p2", "192.0.2.2-192.0.2.3", "2001:db8::2/127", labels="zone=east"),
+    b.pool("p3", "203.0.113.0/32", namespace_selectors=["team=red"]),
+    b.namespace("default", "team=red"),
     b.l2_advertisement("l1"),
     b.bgp_advertisement("b1"),
+    b.bgp_advertisement("b0", communities=["backup"]),
+    b.community("c1", backup="65000:2"),
     b.bgp_advertisement("b2", length=31, length6=127, communities=["no-export"]),
     b.peer("r1"),
     b.peer("r2", "198.51.100.2"),
+    b.peer("r3", "198.51.100.3", password_secret=SecretReference(name="md5")),
+    b.secret("md5", "x"),
     *(b.node(name, "zone=east" if name == "n1" else "") for name in NODES),
     *(b.endpoints(name, *NODES) for name in NAMES),
     *(
