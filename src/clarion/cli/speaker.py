@@ -48,7 +48,7 @@ def _checked(
 @click.option(
     "--bgp",
     "backend",
-    type=click.Choice(["native"]),
+    type=click.Choice(["native", "frr-k8s"]),
     default="native",
     show_default=True,
     help="Who speaks BGP.",
@@ -59,6 +59,11 @@ def _checked(
     default=179,
     show_default=True,
     help="Listened on while some peer is passive.",
+)
+@click.option(
+    "--frrk8s-namespace",
+    default="",
+    help="Where frr-k8s runs; default: where the configuration lives.",
 )
 @click.option("--ignore-exclude-lb", is_flag=True, help="Let excluded nodes announce.")
 @click.option(

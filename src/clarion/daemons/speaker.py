@@ -19,6 +19,7 @@ from clarion.daemons.configstate import (
     problem_line,
     tell_problems,
 )
+from clarion.daemons.frrk8s import FrrK8s
 from clarion.daemons.inputs import endpoints_read, feed, follow_inputs
 from clarion.daemons.liveness import (
     INTERFACES_ANNOTATION,
@@ -54,7 +55,7 @@ from clarion.model.codec import encode
 from clarion.model.core import EndpointSlice, Lease, Node, Service
 from clarion.model.kinds import Kind
 from clarion.model.meta import KubeObject, ObjectKey, ObjectMeta
-from clarion.model.metallb import BGPPeer, ServiceBGPStatus, ServiceL2Status
+from clarion.model.metallb import BFDProfileSpec, BGPPeer, ServiceBGPStatus, ServiceL2Status
 from clarion.proto.l2.messages import Configure, Interfaces, Notice
 
 COMPONENT = "metallb-speaker"
@@ -69,6 +70,7 @@ class SpeakerOptions(ProgramOptions, frozen=True, kw_only=True):
         node_labels: Labels for it.
         backend: Who speaks BGP.
         bgp_port: Where peers that are waited for (annotation `passive`) connect to.
+        frrk8s_namespace: Where frr-k8s runs; empty: where the configuration lives.
         exclude_interfaces: Regular expressions of interfaces never used for layer 2.
     """
 
@@ -77,6 +79,7 @@ class SpeakerOptions(ProgramOptions, frozen=True, kw_only=True):
     node_labels: tuple[tuple[str, str], ...] = ()
     backend: Backend = "native"
     bgp_port: int = 179
+    frrk8s_namespace: str = ""
     ignore_exclude_lb: bool = False
     l2_require_interface: bool = False
     exclude_interfaces: tuple[str, ...] = ()
@@ -91,7 +94,13 @@ def _native(
     return Sessions(runtime, options.node_name, options.bgp_port, told, on_change)
 
 
-BACK_ENDS: Mapping[Backend, BackendMaker] = {"native": _native}
+def _frrk8s(
+    runtime: Runtime, options: SpeakerOptions, _told: SessionNotices, on_change: Callable[[], None]
+) -> BgpBackend:
+    return FrrK8s(runtime, options.node_name, options.frrk8s_namespace, on_change)
+
+
+BACK_ENDS: Mapping[Backend, BackendMaker] = {"native": _native, "frr-k8s": _frrk8s}
 """Name of a back end -> what makes it; the last argument is called when a session changed."""
 
 
@@ -125,6 +134,7 @@ class Speaker:
         self._interfaces: dict[str, tuple[str, ...]] = {}
         self._unreported: set[ObjectKey] = set()
         self._reports = False
+        self._profiles: Mapping[str, BFDProfileSpec] | None = None
         self._wake = asyncio.Event()
         self._updates = 0
         self._lapsed = False
@@ -334,13 +344,27 @@ class Speaker:
         """Put what changed in force."""
         planner = self._planner
         self._state.report(planner.problems)
-        if changes.peers:
-            self._sessions.set_peers(planner.peers, planner.config.bfd_profiles)
-            self._unreported |= planner.services.keys()
-        for peer, routes in changes.routes.items():
-            self._sessions.change_routes(peer, routes)
+        self._tell_sessions(changes)
         self._answer(changes)
         self._unreported.update(changes.services)
+
+    def _tell_sessions(self, changes: Changes) -> None:
+        """Give peers and routes to who speaks BGP, from when they are complete."""
+        planner, routes = self._planner, changes.routes
+        profiles = planner.config.bfd_profiles
+        first = self._profiles is None
+        if first:
+            # Until it has seen its own Lease this node counts itself out. FRR may hold routes from
+            # before this program was started, and would withdraw them.
+            if self._liveness.blind:
+                return
+            routes = {peer: dict(planner.routes(peer)) for peer in planner.peers}
+        if first or changes.peers or profiles != self._profiles:
+            self._profiles = profiles
+            self._sessions.set_peers(planner.peers, profiles)
+            self._unreported |= planner.services.keys()
+        for peer, items in routes.items():
+            self._sessions.change_routes(peer, items)
 
     def _report_some(self) -> bool:
         """Tell of some services; of thousands at once would hold sessions and heartbeats up.

@@ -99,9 +99,9 @@ def configuration(names: Iterable[str], secrets: str, profiles: bool) -> FRRConf
 @pytest.mark.parametrize(
     ("case", "names", "secrets", "profiles"),
     [
-        ("one", ["plain"], "", False),
-        ("all", list(PEERS), SYSTEM, True),
-        ("elsewhere", ["secret"], "", False),
+        pytest.param("one", ["plain"], "", False, id="one"),
+        pytest.param("all", list(PEERS), SYSTEM, True, id="all"),
+        pytest.param("elsewhere", ["secret"], "", False, id="elsewhere"),
     ],
 )
 def test_the_object_is_as_in_the_golden_file(

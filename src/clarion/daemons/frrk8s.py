@@ -1,0 +1,297 @@
+"""The back end `frr-k8s`: one FRRConfiguration holds what this node announces by BGP.
+
+frr-k8s gives it to the FRR of the node and tells in BGPSessionState objects how the sessions stand.
+The object outlives this program, and with it the routes: nothing is written before all that is
+announced was decided, nothing is deleted at the start or the end, and what already stands as it
+should is not written again. Only `spec` is ours; labels and annotations are left alone.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
+
+from clarion.base import limits
+from clarion.base.addr import Prefix
+from clarion.daemons.runtime import Runtime
+from clarion.daemons.writer import Writer
+from clarion.decide.advertise import AdvertisedRoute
+from clarion.decide.frrk8s import build_spec, configuration_name, session_states
+from clarion.decide.observed import UP
+from clarion.decide.settings import Peer
+from clarion.edge import metrics
+from clarion.edge.kubeclient import (
+    AlreadyExistsError,
+    ApiError,
+    ForbiddenError,
+    NotFoundError,
+    PatchType,
+    Selection,
+)
+from clarion.edge.reflector import Reflector
+from clarion.model.annotations import LABEL_HOSTNAME
+from clarion.model.core import Node
+from clarion.model.frrk8s import (
+    LABEL_NODE,
+    BGPSessionState,
+    FRRConfiguration,
+    FRRConfigurationSpec,
+)
+from clarion.model.kinds import Kind
+from clarion.model.meta import KubeObject, ObjectKey, ObjectMeta
+from clarion.model.metallb import BFDProfileSpec
+from clarion.proto.kube.failures import TroubleCode
+
+MISSING = "install frr-k8s, whose CustomResourceDefinitions are missing, or choose another --bgp"
+
+
+class FrrK8s:
+    """Keeps the FRRConfiguration of one node equal to what was decided.
+
+    Args:
+        runtime: The surroundings; the Nodes must be followed.
+        node: Name of this node.
+        namespace: Where frr-k8s runs; empty: where this program's configuration lives.
+        on_change: Called after each change of a session.
+    """
+
+    def __init__(
+        self, runtime: Runtime, node: str, namespace: str, on_change: Callable[[], None]
+    ) -> None:
+        self._client = runtime.client
+        self._log = runtime.log.bind(backend="frr-k8s")
+        self._node = ObjectKey("", node)
+        self._nodes = runtime.informers.store(Node)
+        self._key = ObjectKey(namespace or runtime.namespace, configuration_name(node))
+        self._secrets = self._key.namespace if self._key.namespace == runtime.namespace else ""
+        self._changed = on_change
+        self._peers: Mapping[str, Peer] | None = None
+        self._profiles: Mapping[str, BFDProfileSpec] = {}
+        self._routes: dict[str, dict[Prefix, AdvertisedRoute]] = {}
+        self._wake = asyncio.Event()
+        self._wanted: FRRConfigurationSpec | None = None
+        self._stood = False  # what is wanted was in force
+        self._refusal = ""
+        self._writer = Writer(runtime.clock, runtime.entropy, self._log)
+        where = self._key.namespace
+        self._own = Reflector(
+            runtime.client,
+            FRRConfiguration,
+            runtime.clock,
+            runtime.entropy,
+            on_delta=self._on_own,
+            selection=Selection(namespace=where, fields=f"metadata.name={self._key.name}"),
+            guard=None,
+        )
+        self._told = Reflector(
+            runtime.client,
+            BGPSessionState,
+            runtime.clock,
+            runtime.entropy,
+            on_delta=self._on_state,
+            selection=Selection(namespace=where, labels=f"{LABEL_NODE}={node}"),
+            guard=None,
+        )
+        runtime.tasks.start("frr-k8s writer", self._writer.run)
+        runtime.tasks.start("frr-k8s", self._run)
+        runtime.tasks.start("reflector frrconfigurations", self._own.run)
+        runtime.tasks.start("reflector bgpsessionstates", self._told.run)
+        runtime.checks.append(self._troubles)
+
+    # What was decided.
+
+    def set_peers(self, peers: Mapping[str, Peer], profiles: Mapping[str, BFDProfileSpec]) -> None:
+        """Make these the peers, by name; without any the object goes."""
+        self._peers, self._profiles = dict(peers), dict(profiles)
+        self._routes = {name: self._routes.get(name, {}) for name in peers}
+        self._log.info("peers in force", peers=sorted(peers))
+        self._wake.set()
+        self._changed()
+
+    def change_routes(self, peer: str, changes: Mapping[Prefix, AdvertisedRoute | None]) -> None:
+        """Tell a peer what changed; None withdraws."""
+        routes = self._routes[peer]
+        for prefix, route in changes.items():
+            if route is None:
+                routes.pop(prefix, None)
+            else:
+                routes[prefix] = route
+        self._wake.set()
+
+    async def stop(self) -> None:
+        """Nothing ends: FRR goes on announcing what the object holds."""
+
+    # Writing.
+
+    async def _run(self) -> None:
+        await self._own.synced.wait()
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(limits.FRRK8S_RECHECK_SECONDS):
+                    await self._wake.wait()
+            await asyncio.sleep(limits.FRRK8S_COALESCE_SECONDS)
+            self._wake.clear()
+            if self._peers is not None:
+                self._reconcile(self._peers)
+
+    def _reconcile(self, peers: Mapping[str, Peer]) -> None:
+        """Want the write that is needed, if one is."""
+        wanted = None
+        if peers:
+            wanted = build_spec(
+                self._hostname or self._node.name,
+                peers,
+                self._routes,
+                self._profiles,
+                self._secrets,
+            )
+        known = self._own.store.get(self._key)
+        found = known.spec if known else None
+        changed, self._wanted = wanted != self._wanted, wanted
+        if found == wanted:
+            self._writer.forget(self._key)
+            self._stood, self._refusal = True, ""
+        elif changed or not self._writer.busy_with(self._key):
+            if self._stood and not changed:
+                how = "changed" if known else "deleted"
+                self._log.warn(f"somebody {how} the FRRConfiguration; it is put back")
+            self._stood = False
+            self._writer.put(self._key, partial(self._write, wanted, there=known is not None))
+
+    @property
+    def _hostname(self) -> str:
+        """The label by which frr-k8s knows the node; empty: it has none."""
+        node = self._nodes.get(self._node)
+        return node.metadata.labels.get(LABEL_HOSTNAME, "") if node else ""
+
+    async def _write(self, spec: FRRConfigurationSpec | None, *, there: bool) -> None:
+        try:
+            if spec is None:
+                await self._client.delete(FRRConfiguration, self._key)
+            elif there:
+                await self._replace(spec)
+            else:
+                await self._create(spec)
+        except NotFoundError:
+            raise  # it vanished meanwhile, of which the watch tells
+        except ApiError as error:
+            self._refused(error)
+            raise
+        self._refusal = ""
+
+    async def _create(self, spec: FRRConfigurationSpec) -> None:
+        meta = ObjectMeta(name=self._key.name, namespace=self._key.namespace)
+        try:
+            await self._client.create(FRRConfiguration(metadata=meta, spec=spec))
+        except AlreadyExistsError:  # of which the watch is behind
+            await self._replace(spec)
+        except NotFoundError as error:
+            # No watch will tell of an object of a kind, or in a namespace, that is not there.
+            raise ApiError(error.status, error.reason, error.message) from error
+
+    async def _replace(self, spec: FRRConfigurationSpec) -> None:
+        # A merge would leave what somebody added beside our fields.
+        patch = [{"op": "add", "path": "/spec", "value": spec}]
+        await self._client.patch(FRRConfiguration, self._key, patch, how=PatchType.JSON)
+
+    def _refused(self, error: ApiError) -> None:
+        """Tell, once, that what is decided is not in force."""
+        remedy = "see what frr-k8s says of it"
+        if isinstance(error, ForbiddenError):
+            remedy = self._rights
+        elif error.status == 404:
+            remedy = MISSING
+        if error.message != self._refusal:
+            self._refusal = error.message
+            self._log.error(
+                "the FRRConfiguration cannot be written: what is announced by BGP does not change",
+                object=str(self._key),
+                error=error.message,
+                remedy=remedy,
+            )
+
+    @property
+    def _rights(self) -> str:
+        return f"let the speaker read and write frrconfigurations in {self._key.namespace}"
+
+    # What is heard.
+
+    def _on_own(
+        self, _kind: Kind, _key: ObjectKey, _old: KubeObject | None, _new: KubeObject | None
+    ) -> None:
+        self._writer.heard()
+        self._wake.set()
+
+    def _on_state(
+        self, _kind: Kind, _key: ObjectKey, old: KubeObject | None, new: KubeObject | None
+    ) -> None:
+        before, now = (
+            item.status.bgp_status if isinstance(item, BGPSessionState) else ""
+            for item in (old, new)
+        )
+        item = new or old
+        if before != now and isinstance(item, BGPSessionState):
+            peer, vrf = item.status.peer, item.status.vrf
+            self._log.info("session", peer=peer, vrf=vrf, state=now or "unknown", before=before)
+        if self._peers is not None:
+            self._changed()
+
+    def _troubles(self) -> Iterator[str]:
+        """Why what is decided may not be in force."""
+        health = self._own.health
+        if not health.synced:
+            remedies = {TroubleCode.KIND_MISSING: MISSING, TroubleCode.REFUSED: self._rights}
+            remedy = next((f": {remedies[c]}" for c in remedies if c == health.trouble), "")
+            yield f"FRRConfiguration not read yet{remedy}"
+        if self._refusal:
+            yield f"FRRConfiguration {self._key} cannot be written: {self._refusal}"
+        if self._peers and not self._hostname:
+            yield f"node {self._node} has no label {LABEL_HOSTNAME}: frr-k8s cannot be told of it"
+
+    # What others see.
+
+    def _sessions(self) -> dict[str, tuple[str, str]]:
+        """Peer -> the states of its BGP and BFD sessions, where they are known."""
+        told = (item.status for item in self._told.store.values())
+        states = session_states(self._peers or {}, told)
+        return {name: (item.bgp_status, item.bfd_status) for name, item in states.items()}
+
+    def states(self) -> dict[str, str]:
+        """Peer -> state of its session; peers of which frr-k8s is silent are left out."""
+        return {name: bgp for name, (bgp, _) in self._sessions().items()}
+
+    def samples(self) -> Iterable[metrics.Sample]:
+        """Whether sessions are up; the other metrics of sessions are frr-k8s' own."""
+        peers = self._peers or {}
+        for name, state in self.states().items():
+            yield metrics.BGP_SESSION_UP.sample(state == UP, _label(peers[name]))
+
+    @property
+    def listener(self) -> object:
+        """None: FRR listens, not this program."""
+        return None
+
+    def shown(self) -> dict[str, object]:
+        """What `/debug/snapshot` shows of the sessions."""
+        sessions = self._sessions()
+        known = self._own.store.get(self._key)
+        return {
+            name: {
+                "peer": _label(peer),
+                "state": sessions.get(name, ("unknown", ""))[0],
+                "bfd": sessions.get(name, ("", "unknown"))[1],
+                "prefixes": len(self._routes[name]),
+                "configuration": str(self._key),
+                "inForce": known is not None and known.spec == self._wanted,
+                "trouble": self._refusal,
+            }
+            for name, peer in sorted((self._peers or {}).items())
+        }
+
+
+def _label(peer: Peer) -> str:
+    """Address or interface, and port, as MetalLB labels its metrics."""
+    if peer.address is None:
+        return f"{peer.interface}:{peer.port}"
+    host = f"[{peer.address}]" if peer.address.version == 6 else str(peer.address)
+    return f"{host}:{peer.port}"
