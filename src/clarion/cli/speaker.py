@@ -65,6 +65,12 @@ def _checked(
     default="",
     help="Where frr-k8s runs; default: where the configuration lives.",
 )
+@click.option(
+    "--frr-vty-dir",
+    default="/var/run/frr",
+    show_default=True,
+    help="Where the sockets of FRR's daemons are.",
+)
 @click.option("--ignore-exclude-lb", is_flag=True, help="Let excluded nodes announce.")
 @click.option(
     "--l2-require-interface",

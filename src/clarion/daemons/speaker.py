@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
+from pathlib import Path
 
 import msgspec
 
@@ -20,6 +21,7 @@ from clarion.daemons.configstate import (
     tell_problems,
 )
 from clarion.daemons.frrk8s import FrrK8s
+from clarion.daemons.frr import FrrBackend
 from clarion.daemons.inputs import endpoints_read, feed, follow_inputs
 from clarion.daemons.liveness import (
     INTERFACES_ANNOTATION,
@@ -71,6 +73,7 @@ class SpeakerOptions(ProgramOptions, frozen=True, kw_only=True):
         backend: Who speaks BGP.
         bgp_port: Where peers that are waited for (annotation `passive`) connect to.
         frrk8s_namespace: Where frr-k8s runs; empty: where the configuration lives.
+        frr_vty_dir: Where the sockets of FRR's daemons are.
         exclude_interfaces: Regular expressions of interfaces never used for layer 2.
     """
 
@@ -80,6 +83,7 @@ class SpeakerOptions(ProgramOptions, frozen=True, kw_only=True):
     backend: Backend = "native"
     bgp_port: int = 179
     frrk8s_namespace: str = ""
+    frr_vty_dir: str = "/var/run/frr"
     ignore_exclude_lb: bool = False
     l2_require_interface: bool = False
     exclude_interfaces: tuple[str, ...] = ()
@@ -98,6 +102,12 @@ def _frrk8s(
     runtime: Runtime, options: SpeakerOptions, _told: SessionNotices, on_change: Callable[[], None]
 ) -> BgpBackend:
     return FrrK8s(runtime, options.node_name, options.frrk8s_namespace, on_change)
+
+
+def _frr(
+    runtime: Runtime, options: SpeakerOptions, told: SessionNotices, on_change: Callable[[], None]
+) -> BgpBackend:
+    return FrrBackend(runtime, Path(options.frr_vty_dir), told, on_change)
 
 
 BACK_ENDS: Mapping[Backend, BackendMaker] = {"native": _native, "frr-k8s": _frrk8s}

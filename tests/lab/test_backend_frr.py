@@ -1,0 +1,298 @@
+"""The back end `frr`: a speaker that drives an FRR, judged by a second FRR and by BIRD.
+
+The node's FRR begins with the configuration of somebody else, which must go; the routers' own
+counts say which sessions were lost.
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from clarion.lab.frr import RUN
+from clarion.lab.netns import Lab, sweep
+from clarion.lab.nodes import SYSTEM_NAMESPACE, ApiHost, Node
+from clarion.lab.process import wait_until
+from clarion.lab.routers import Bird, Frr, Neighbor, RouterConfig
+from clarion.model.annotations import LOAD_BALANCER_IPS
+
+from .conftest import TEST_PREFIX
+from .programs_bed import metallb, service
+
+pytestmark = pytest.mark.lab
+
+NODE, NODE6 = "192.0.2.11", "2001:db8:1::b"
+FRR, FRR6, BIRD, API = "192.0.2.1", "2001:db8:1::1", "192.0.2.2", "192.0.2.10"
+V4, V6 = "203.0.113.1/32", "2001:db8:5::1/128"
+SLICES = {"IPv4": NODE, "IPv6": NODE6}
+
+
+def endpoints(family: str, address: str) -> dict[str, Any]:
+    return {
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "metadata": {
+            "name": f"web-{family.lower()}",
+            "namespace": "default",
+            "labels": {"kubernetes.io/service-name": "web"},
+        },
+        "addressType": family,
+        "endpoints": [{"addresses": [address], "nodeName": "node-a"}],
+        "ports": [{"name": "http", "port": 8080}],
+    }
+
+
+PEERS = {
+    "frr": {"peerASN": 64512, "peerAddress": FRR},
+    "frr6": {"peerASN": 64512, "peerAddress": FRR6},
+    "bird": {"peerASN": 64500, "peerAddress": BIRD},
+}
+ADVERTISED = {"ipAddressPools": ["base"], "localPref": 150, "communities": ["64500:7", "no-export"]}
+TIMERS = {"holdTime": "9s", "keepaliveTime": "3s", "connectTime": "1s"}
+
+
+class Bed:
+    """A node with its FRR, two routers, and the API."""
+
+    def __init__(self, lab: Lab) -> None:
+        switch = lab.switch("sw")
+        for number, name in ((1, "frr"), (2, "bird"), (10, "api"), (11, "node-a")):
+            host = lab.namespace(name, forwarding=name in ("frr", "bird", "node-a"))
+            switch.attach(host, addresses=[f"192.0.2.{number}/24", f"2001:db8:1::{number:x}/64"])
+        hosts = lab.namespaces
+        self.api = ApiHost(hosts["api"], API)
+        self.node = Node(hosts["node-a"], [], NODE, NODE6)
+        mine = {"remote_as": 64500, "passive": True}
+        self.frr = Frr(
+            hosts["frr"],
+            RouterConfig(
+                asn=64512,
+                router_id=FRR,
+                neighbors=(
+                    Neighbor(address=NODE, bfd=True, **mine),
+                    Neighbor(address=NODE6, **mine),
+                ),
+            ),
+        )
+        neighbors = (Neighbor(address=NODE, **mine),)
+        self.bird = Bird(
+            hosts["bird"], RouterConfig(asn=64500, router_id=BIRD, neighbors=neighbors)
+        )
+        stranger = Neighbor(address="192.0.2.99", remote_as=64999, bfd=True)
+        self.own = Frr(
+            hosts["node-a"],
+            RouterConfig(
+                asn=64999, router_id=NODE, neighbors=(stranger,), networks=("198.51.100.0/24",)
+            ),
+        )
+
+    def up(self) -> None:
+        self.api.start_api()
+        for router in (self.frr, self.bird, self.own):
+            router.start()
+        self.api.wait_api()
+        namespace = {
+            "apiVersion": "v1",
+            "kind": "Namespace",
+            "metadata": {"name": SYSTEM_NAMESPACE},
+        }
+        self.apply(namespace)
+        self.api.start_controller()
+        self.start_speaker()
+        self.apply(
+            metallb("IPAddressPool", "base", addresses=["203.0.113.0/24", "2001:db8:5::/64"]),
+            metallb("BGPAdvertisement", "base", **ADVERTISED),
+            *(self.peer(name) for name in PEERS),
+            service("web", notes={LOAD_BALANCER_IPS: "203.0.113.1,2001:db8:5::1"}),
+            *(endpoints(*item) for item in SLICES.items()),
+        )
+
+    def start_speaker(self) -> None:
+        folder = str(RUN / self.own.pathspace)
+        self.node.start_speaker(
+            self.api.kubeconfig,
+            *("--bgp", "frr", "--frr-vty-dir", folder, "--listen-http", "127.0.0.1:7472"),
+        )
+
+    def peer(self, name: str, **more: Any) -> dict[str, Any]:
+        return metallb("BGPPeer", name, "v1beta2", myASN=64500, **PEERS[name], **TIMERS, **more)
+
+    def apply(self, *objects: dict[str, Any]) -> None:
+        self.api.kubectl("apply", "-f", "-", stdin="\n".join(map(json.dumps, objects)))
+
+    def delete(self, kind: str, name: str) -> None:
+        self.api.kubectl("delete", kind, name, "-n", SYSTEM_NAMESPACE)
+
+    def established(self) -> dict[str, int]:
+        """The router's count of how often each session came up."""
+        found = self.frr.query("show bgp neighbors json")
+        return {address: found[address]["connectionsEstablished"] for address in (NODE, NODE6)}
+
+    def metrics(self) -> list[str]:
+        url = "http://127.0.0.1:7472/metrics"
+        return self.node.namespace.run(["curl", "-s", "--max-time", "5", url]).stdout.splitlines()
+
+    def wait_metric(self, line: str) -> None:
+        wait_until(lambda: line in self.metrics(), 30, f"the speaker's metrics have {line}")
+
+    def wait_default(self) -> None:
+        """All sessions are up and both routers have what the shared configuration gives."""
+        self.frr.wait_established(NODE, NODE6, timeout=40)
+        self.bird.wait_established(NODE, timeout=40)
+
+        def there() -> bool:
+            four = self.frr.learned(4).get(V4, [])
+            six = self.frr.learned(6).get(V6, [])
+            inside = self.bird.learned(4).get(V4, [])
+            wanted = ("64500:7", "65535:65281")
+            return (
+                [path.communities for path in (*four, *six)] == [wanted, wanted]
+                and [path.local_pref for path in inside] == [150]
+                and set(self.frr.learned(4)) == {V4}
+            )
+
+        wait_until(there, 40, "both routers have the routes with their attributes")
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Bed]:
+    sweep(prefix=TEST_PREFIX)
+    with Lab(f"{TEST_PREFIX}{os.getpid()}f") as lab:
+        made = Bed(lab)
+        made.up()
+        yield made
+
+
+@pytest.fixture
+def bed(shared: Bed) -> Bed:
+    shared.wait_default()
+    return shared
+
+
+def test_routes_have_their_attributes_and_a_strangers_configuration_is_gone(bed: Bed) -> None:
+    running = bed.own.vtysh("show running-config")
+    assert "router bgp 64500" in running
+    assert "64999" not in running
+    assert "192.0.2.99" not in running
+    bed.wait_metric('metallb_bgp_session_up{peer="192.0.2.1:179"} 1.0')
+    bed.wait_metric('metallb_bgp_session_up{peer="[2001:db8:1::1]:179"} 1.0')
+    bed.wait_metric('metallb_bgp_announced_prefixes_total{peer="192.0.2.1:179"} 1.0')
+    bed.wait_metric("clarion_frr_refused_objects 0.0")
+
+
+def test_a_changed_advertisement_resets_no_session(bed: Bed) -> None:
+    before = bed.established()
+    changed = {"localPref": 0, "communities": ["large:64500:1:2"], "aggregationLength": 24}
+    bed.apply(metallb("BGPAdvertisement", "base", **{**ADVERTISED, **changed}))
+
+    def there() -> bool:
+        paths = bed.frr.learned(4)
+        return set(paths) == {"203.0.113.0/24"} and [
+            (path.communities, path.large_communities) for path in paths["203.0.113.0/24"]
+        ] == [((), ("64500:1:2",))]
+
+    try:
+        wait_until(there, 30, "the router has the aggregate with the large community")
+    finally:
+        bed.apply(metallb("BGPAdvertisement", "base", **ADVERTISED, aggregationLength=32))
+    bed.wait_default()
+    assert bed.established() == before
+
+
+def test_an_advertisement_for_one_peer_reaches_no_other(bed: Bed) -> None:
+    before = bed.established()
+    bed.apply(metallb("BGPAdvertisement", "base", **ADVERTISED, peers=["bird"]))
+    try:
+        wait_until(lambda: not bed.frr.learned(4), 30, "the router has nothing")
+        assert set(bed.bird.learned(4)) == {V4}
+    finally:
+        bed.apply(metallb("BGPAdvertisement", "base", **ADVERTISED, peers=[]))
+    bed.wait_default()
+    assert bed.established() == before
+
+
+def test_a_removed_peer_takes_no_other_along(bed: Bed) -> None:
+    before = bed.established()
+    bed.delete("bgppeer", "bird")
+    try:
+        wait_until(lambda: not bed.bird.neighbors()[NODE].established, 30, "BIRD lost its session")
+        wait_until(lambda: BIRD not in bed.own.vtysh("show running-config"), 30, "no trace is left")
+    finally:
+        bed.apply(bed.peer("bird"))
+    bed.wait_default()
+    assert bed.established() == before
+
+
+def test_a_wrong_password_ends_one_session_alone(bed: Bed) -> None:
+    before = bed.established()
+    bed.apply(bed.peer("frr", password="not-the-routers"))
+    try:
+        wait_until(lambda: not bed.frr.neighbors()[NODE].established, 40, "the session is lost")
+        bed.wait_metric('metallb_bgp_session_up{peer="192.0.2.1:179"} 0.0')
+        assert bed.frr.neighbors()[NODE6].established
+        log = (bed.node.speaker.log if bed.node.speaker else None) or pytest.fail("no log")
+        assert "not-the-routers" not in log.read_text()
+    finally:
+        bed.apply(bed.peer("frr"))
+    bed.wait_default()
+    assert bed.established()[NODE6] == before[NODE6]
+
+
+def test_bfd_comes_up_with_the_profiles_intervals_and_goes_with_it(bed: Bed) -> None:
+    profile = metallb("BFDProfile", "fast", transmitInterval=200, receiveInterval=200)
+    bed.apply(profile, bed.peer("frr", bfdProfile="fast"))
+
+    def seen() -> tuple[str, int]:
+        found = [each for each in bed.frr.bfd_peers() if each["peer"] == NODE]
+        return found[0]["status"], found[0].get("remote-transmit-interval", 0)
+
+    try:
+        wait_until(lambda: seen() == ("up", 200), 40, "BFD is up with 200 ms")
+        bed.wait_metric('metallb_bfd_session_up{peer="192.0.2.1"} 1.0')
+        slower = metallb("BFDProfile", "fast", transmitInterval=250, receiveInterval=200)
+        bed.apply(slower)
+        wait_until(lambda: seen() == ("up", 250), 40, "BFD is up with 250 ms")
+    finally:
+        bed.apply(bed.peer("frr"))
+        bed.delete("bfdprofile", "fast")
+    gone = "profile fast"
+    wait_until(lambda: gone not in bed.own.vtysh("show running-config"), 30, "the profile is gone")
+
+
+def test_what_frr_refuses_is_told_of_the_object(bed: Bed) -> None:
+    before = bed.established()
+    bed.apply(bed.peer("bird", localASN=64500))
+    try:
+
+        def told() -> bool:
+            events = bed.api.items("events", "-n", SYSTEM_NAMESPACE)
+            return any(
+                each["involvedObject"]["name"] == "bird" and "FRR refuses" in each["message"]
+                for each in events
+            )
+
+        wait_until(told, 30, "an event at the peer has FRR's words")
+        bed.wait_metric("clarion_frr_refused_objects 1.0")
+    finally:
+        bed.apply(bed.peer("bird"))
+    bed.wait_metric("clarion_frr_refused_objects 0.0")
+    bed.wait_default()
+    assert bed.established() == before
+
+
+def test_sessions_outlive_the_speaker(bed: Bed) -> None:
+    before = bed.established()
+    assert bed.node.speaker is not None
+    bed.node.speaker.kill()
+    bed.start_speaker()
+    bed.wait_metric('metallb_bgp_session_up{peer="192.0.2.1:179"} 1.0')
+    bed.wait_default()
+    assert bed.established() == before
+
+
+def test_an_frr_that_begins_anew_is_told_everything_again(bed: Bed) -> None:
+    bed.own.restart(hard=True)
+    bed.wait_default()
+    assert "64999" not in bed.own.vtysh("show running-config")
