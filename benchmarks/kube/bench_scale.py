@@ -367,7 +367,7 @@ async def start_speaker(bed: Bed, services: int, table: Table, when: str) -> Non
             lambda: bed.bird.routes() == services, f"{services} routes", poll=0.01
         )
         table.row(f"speaker {when} -> {services} routes at BIRD", ended - began, "s", 3.0)
-        table.row(f"speaker {when}: processor time until then", cpu(bed.speaker.pid), "s", 3.0)
+        table.row(f"speaker {when}: processor time until then", cpu(bed.speaker.pid), "s")
         await quiet(bed.speaker.pid)
         rested = now() - 3
     table.row(f"speaker {when} -> its statuses written", rested - began, "s")
@@ -381,7 +381,7 @@ async def restart_controller(bed: Bed, services: int, table: Table) -> None:
     in_use = 'metallb_allocator_addresses_in_use_total{pool="big"}'
     with program.watched(table, "restart"):
         ready = await reached(program.ready, "the controller is ready", poll=0.02)
-        table.row("controller restart -> ready", ready - began, "s", 3.0)
+        table.row("controller restart -> ready", ready - began, "s")
         held = await reached(lambda: program.metric(in_use) >= services, "holders", poll=0.05)
         table.row("controller restart -> all holders known", held - began, "s")
         table.row("controller restart: processor time until then", cpu(program.pid), "s")
