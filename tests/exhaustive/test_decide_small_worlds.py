@@ -36,6 +36,7 @@ WISHES: list[dict[str, object]] = [
     {"share": "k", "local": True, "selector": {"a": "b"}},
     {"pool": "q"},
     {"ips": "192.0.2.0"},
+    {"ips": "192.0.2.0", "share": "k"},
     {"families": (4, 6), "policy": "PreferDualStack"},
     {"families": (4, 6), "policy": "RequireDualStack"},
     {"families": (6,)},

@@ -65,6 +65,16 @@ SERVICES = st.builds(
     type=one_of(*["LoadBalancer"] * 5, "ClusterIP"),
     selector=one_of({}, {"app": "x"}),
 )
+SHARERS = st.builds(
+    b.service,
+    one_of(*NAMES),
+    ports=st.lists(one_of(80, 443), min_size=1, max_size=2, unique=True),
+    ips=st.just("192.0.2.1"),
+    share=one_of("k", "k", "k", "z"),
+    local=one_of(False, False, True),
+    selector=one_of({"app": "x"}, {"app": "y"}),
+)
+"""Services that all want one address, under keys, policies and ports that may not go together."""
 POOLS = st.one_of(
     st.builds(
         b.pool,
@@ -337,6 +347,17 @@ def test_events_lead_to_the_plan_of_the_final_snapshot(
     assert planner._epoch == planner.ledger.epoch, "deciding did not come to rest"
     assert essence(planner.plan()) == essence(plan(written(planner)))
     assert planner.refresh().outcomes == ()
+
+
+@SETTINGS
+@given(st.lists(SHARERS, min_size=2, max_size=8))
+def test_no_address_is_shared_by_services_that_do_not_go_together(events: list[Any]) -> None:
+    planner = Planner()
+    planner.put(b.pool("p1", "192.0.2.0/31"))
+    for event in events:
+        planner.put(event)
+        planner.refresh()
+        assert_sound(planner)
 
 
 @SETTINGS
