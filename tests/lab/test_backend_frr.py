@@ -7,6 +7,7 @@ counts say which sessions were lost.
 import json
 import os
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -49,7 +50,11 @@ PEERS = {
     "frr6": {"peerASN": 64512, "peerAddress": FRR6},
     "bird": {"peerASN": 64500, "peerAddress": BIRD},
 }
-ADVERTISED = {"ipAddressPools": ["base"], "localPref": 150, "communities": ["64500:7", "no-export"]}
+ADVERTISED: dict[str, Any] = {
+    "ipAddressPools": ["base"],
+    "localPref": 150,
+    "communities": ["64500:7", "no-export"],
+}
 TIMERS = {"holdTime": "9s", "keepaliveTime": "3s", "connectTime": "1s"}
 
 
@@ -64,19 +69,19 @@ class Bed:
         hosts = lab.namespaces
         self.api = ApiHost(hosts["api"], API)
         self.node = Node(hosts["node-a"], [], NODE, NODE6)
-        mine = {"remote_as": 64500, "passive": True}
+        node = partial(Neighbor, remote_as=64500, passive=True)
         self.frr = Frr(
             hosts["frr"],
             RouterConfig(
                 asn=64512,
                 router_id=FRR,
                 neighbors=(
-                    Neighbor(address=NODE, bfd=True, **mine),
-                    Neighbor(address=NODE6, **mine),
+                    node(address=NODE, bfd=True),
+                    node(address=NODE6),
                 ),
             ),
         )
-        neighbors = (Neighbor(address=NODE, **mine),)
+        neighbors = (node(address=NODE),)
         self.bird = Bird(
             hosts["bird"], RouterConfig(asn=64500, router_id=BIRD, neighbors=neighbors)
         )
@@ -184,7 +189,11 @@ def test_routes_have_their_attributes_and_a_strangers_configuration_is_gone(bed:
 
 def test_a_changed_advertisement_resets_no_session(bed: Bed) -> None:
     before = bed.established()
-    changed = {"localPref": 0, "communities": ["large:64500:1:2"], "aggregationLength": 24}
+    changed: dict[str, Any] = {
+        "localPref": 0,
+        "communities": ["large:64500:1:2"],
+        "aggregationLength": 24,
+    }
     bed.apply(metallb("BGPAdvertisement", "base", **{**ADVERTISED, **changed}))
 
     def there() -> bool:

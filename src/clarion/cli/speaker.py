@@ -48,7 +48,7 @@ def _checked(
 @click.option(
     "--bgp",
     "backend",
-    type=click.Choice(["native", "frr-k8s"]),
+    type=click.Choice(["native", "frr", "frr-k8s"]),
     default="native",
     show_default=True,
     help="Who speaks BGP.",

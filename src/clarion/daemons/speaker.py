@@ -20,8 +20,8 @@ from clarion.daemons.configstate import (
     problem_line,
     tell_problems,
 )
-from clarion.daemons.frrk8s import FrrK8s
 from clarion.daemons.frr import FrrBackend
+from clarion.daemons.frrk8s import FrrK8s
 from clarion.daemons.inputs import endpoints_read, feed, follow_inputs
 from clarion.daemons.liveness import (
     INTERFACES_ANNOTATION,
@@ -110,7 +110,7 @@ def _frr(
     return FrrBackend(runtime, Path(options.frr_vty_dir), told, on_change)
 
 
-BACK_ENDS: Mapping[Backend, BackendMaker] = {"native": _native, "frr-k8s": _frrk8s}
+BACK_ENDS: Mapping[Backend, BackendMaker] = {"native": _native, "frr": _frr, "frr-k8s": _frrk8s}
 """Name of a back end -> what makes it; the last argument is called when a session changed."""
 
 

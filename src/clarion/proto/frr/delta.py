@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
-from clarion.proto.frr.config import Tree, opens
+from clarion.proto.frr.config import MULTIHOP_TTL, Tree, opens
 
 OWNED = (
     "router bgp ",
@@ -76,6 +76,8 @@ def _canonical(line: str) -> str:
         del words[3:5]  # without the number of an entry it is found by what it says
     elif words[:2] == ["set", "community"]:
         words = [COMMUNITY_NAMES.get(word, word) for word in words]
+    elif words[-1] == "ebgp-multihop":
+        words.append(str(MULTIHOP_TTL))  # FRR 10 leaves the number out, 8 does not
     return " ".join(words)
 
 
