@@ -366,7 +366,7 @@ def test_it_shows_how_the_session_stands(bed: Bed, announced: Object) -> None:
     for word in ("Active", "Established"):
         tell(word)
         bed.until("it is shown", partial(shown, word))
-        told = answer("explain", "peer", "router", "--bgp", "frr-k8s")
+        told = answer("explain", "peer", "router")
         assert {"Active": "router: Active on node-a", "Established": "router: up on node-a"}[
             word
         ] in told

@@ -57,6 +57,8 @@ VARIANTS = {
     "default": (),
     "full": FULL,
     "no webhooks": ("--set=controller.webhookMode=disabled",),
+    "frr-k8s beside it": ("--set=frrk8s.external=true",),
+    "frr-k8s elsewhere": ("--set=frrk8s.external=true,frrk8s.namespace=default",),
     "no speaker": ("--set=speaker.enabled=false",),
     "no controller": ("--set=controller.enabled=false",),
     "accounts of others": (
@@ -287,6 +289,19 @@ def test_chart_and_manifests_say_the_same(native: list[Object], helm: Helm) -> N
         for items in (native, rendered)
     )
     assert plain == charted
+
+
+def test_chart_and_overlay_give_the_same_rights_over_frr_k8s(kubectl: Kubectl, helm: Helm) -> None:
+    overlay = kustomized(kubectl, KUSTOMIZE / "frr-k8s")
+    for place, flag in ((SYSTEM, ""), ("other", "other")):
+        chart = helm.template(f"--set=frrk8s.external=true,frrk8s.namespace={flag}")
+        assert rules_of(chart, "Role") == rules_of(overlay, "Role")
+        (role,) = (i for i in by_kind(chart, "Role") if i["metadata"]["name"].endswith("frr-k8s"))
+        assert role["metadata"]["namespace"] == place
+        words = [f"--frrk8s-namespace={flag}"] if flag else []
+        args = container_of(by_kind(chart, "DaemonSet")[0])["args"]
+        ours = container_of(by_kind(overlay, "DaemonSet")[0])["args"]
+        assert sorted(args) == sorted([*ours, *words])
 
 
 def test_the_chart_takes_the_place_of_metallbs_under_its_names(helm: Helm) -> None:
