@@ -186,7 +186,7 @@ WORLD: tuple[KubeObject, ...] = (
     b.namespace("default", "team=red"),
     b.l2_advertisement("l1"),
     b.bgp_advertisement("b1"),
-    b.bgp_advertisement("b0", communities=["backup"]),
+    b.bgp_advertisement("b3", communities=["backup"]),
     b.community("c1", backup="65000:2"),
     b.bgp_advertisement("b2", length=31, length6=127, communities=["no-export"]),
     b.peer("r1"),

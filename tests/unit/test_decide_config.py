@@ -274,6 +274,23 @@ def test_of_two_overlapping_pools_the_older_stays() -> None:
     assert set(build_config(Snapshot.from_objects([new, old])).config.pools) == {"z"}
 
 
+def test_conflicts_are_told_against_all_that_stays_whoever_came_first() -> None:
+    items = (
+        b.pool("p"),
+        b.bgp_advertisement("b1"),
+        b.bgp_advertisement("b2", local_pref=100),
+        b.bgp_advertisement("b3"),
+    )
+    snapshot = Snapshot.from_objects(items)
+    first = build_config(snapshot)
+    errors = [problem for problem in first.problems if problem.severity == "error"]
+    assert [str(problem.related[0]) for problem in errors] == [
+        "BGPAdvertisement metallb-system/b1",
+        "BGPAdvertisement metallb-system/b3",
+    ]
+    assert build_config(snapshot, first.config).problems == first.problems
+
+
 def test_the_last_good_version_of_an_object_stays_in_force() -> None:
     good = build_config(Snapshot.from_objects([P, b.pool("q", "192.0.2.16/28"), L2])).config
     for broken in ("nonsense", "192.0.2.16/27"):

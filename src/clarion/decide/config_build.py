@@ -143,17 +143,23 @@ class Build:
             value = compile_one(obj) if obj.name else None
             compiled.append((obj, value if self.errors() == before else None))
         accepted: dict[str, V] = {}
-        refused: list[K] = []
+        refused: list[tuple[K, V | None]] = []
         order = sorted(compiled, key=lambda item: item[1] != previous.get(item[0].name))
         for obj, value in order:
+            before = len(self.problems)
             if value is not None and admit(obj, value):
                 accepted[obj.name] = value
-            elif names.get(obj.name) is obj:
-                refused.append(obj)
-        for obj in refused:
+            elif value is not None or names.get(obj.name) is obj:
+                refused.append((obj, value))
+                del self.problems[before:]
+        # Told against all that stays, or the list would depend on what was in force before.
+        for obj, value in refused:
+            if value is not None:
+                admit(obj, value)
+        for obj, _ in refused:
             good = previous.get(obj.name)
             before = len(self.problems)
-            if good is not None and admit(obj, good):
+            if good is not None and names.get(obj.name) is obj and admit(obj, good):
                 accepted[obj.name] = good
                 self.report("last-good-kept", obj)
             else:
