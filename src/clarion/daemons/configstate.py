@@ -114,12 +114,15 @@ async def write_state(
         owners = list(meta.owner_references) or None
         own = {"metadata": {"labels": meta.labels, "ownerReferences": owners}}
         await client.patch(ConfigurationState, key, own)
+    conditions = tuple(_since(item, known.status.conditions) for item in status.conditions)
+    if known.status == msgspec.structs.replace(status, conditions=conditions):
+        return
     patch = {
         "status": {
             "result": status.result,
             # An empty summary must be written too, or a merge would leave the old one.
             "errorSummary": status.error_summary or None,
-            "conditions": [_since(item, known.status.conditions) for item in status.conditions],
+            "conditions": conditions,
         }
     }
     await client.patch(ConfigurationState, key, patch, subresource="status")
