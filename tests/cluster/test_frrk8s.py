@@ -162,6 +162,12 @@ def bed(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Be
             bed.speaker.stop()
 
 
+def in_force(bed: Bed, wanted: Object) -> bool:
+    """Whether the FRRConfiguration says again what it said."""
+    found = bed.found()
+    return found is not None and bool(found["spec"] == wanted["spec"])
+
+
 def metallb(kind: str, name: str, version: str = "v1beta1", **spec: Any) -> Object:
     meta = {"name": name, "namespace": SYSTEM}
     return {"apiVersion": f"metallb.io/{version}", "kind": kind, "metadata": meta, "spec": spec}
@@ -292,10 +298,7 @@ def test_services_that_come_and_go_change_it(bed: Bed, announced: Object) -> Non
     both = ["203.0.113.1/32", "203.0.113.2/32"]
     bed.until("both are told", lambda: bed.prefixes() == both)
     bed.kubectl("delete", "service", "other")
-    bed.until("one is told", lambda: bed.prefixes() == both[:1])
-    found = bed.found()
-    assert found is not None
-    assert found["spec"] == announced["spec"]
+    bed.until("one is told", lambda: in_force(bed, announced))
 
 
 def test_what_somebody_changes_is_put_back(bed: Bed, announced: Object) -> None:
@@ -308,12 +311,7 @@ def test_what_somebody_changes_is_put_back(bed: Bed, announced: Object) -> None:
     for edit in edits:
         bed.kubectl("patch", *CONFIGURATION, "--type=merge", "-p", labelled)
         bed.kubectl("patch", *CONFIGURATION, "--type=merge", "-p", json.dumps(edit))
-
-        def back() -> bool:
-            found = bed.found()
-            return found is not None and found["spec"] == announced["spec"]
-
-        bed.until("it is put back", back)
+        bed.until("it is put back", lambda: in_force(bed, announced))
     found = bed.found()
     assert found is not None
     assert found["metadata"]["labels"] == {"of": "others"}
@@ -321,10 +319,7 @@ def test_what_somebody_changes_is_put_back(bed: Bed, announced: Object) -> None:
 
 def test_what_somebody_deletes_is_made_again(bed: Bed, announced: Object) -> None:
     bed.kubectl("delete", *CONFIGURATION)
-    bed.until("it is there again", lambda: bed.prefixes() == ["203.0.113.1/32"])
-    found = bed.found()
-    assert found is not None
-    assert found["spec"] == announced["spec"]
+    bed.until("it is there again", lambda: in_force(bed, announced))
 
 
 def test_a_restart_writes_nothing_and_loses_nothing(bed: Bed, announced: Object) -> None:
@@ -378,12 +373,7 @@ def test_without_peers_it_goes(bed: Bed, announced: Object) -> None:
     bed.kubectl("delete", "bgppeer", "router", "-n", SYSTEM)
     bed.until("it is gone", lambda: bed.found() is None)
     bed.apply(PEER)
-
-    def back() -> bool:
-        found = bed.found()
-        return found is not None and found["spec"] == announced["spec"]
-
-    bed.until("it is there again", back)
+    bed.until("it is there again", lambda: in_force(bed, announced))
 
 
 def test_a_peer_that_went_while_no_speaker_ran_is_not_left_behind(
@@ -413,3 +403,25 @@ def test_nothing_is_refused_and_each_right_is_used(bed: Bed, announced: Object) 
         for verb in rule["verbs"]
     }
     assert granted == {(one.resource, one.verb) for one in asked if one.group == GROUP}
+
+
+def test_without_rights_it_says_which(bed: Bed, announced: Object) -> None:
+    binding = ("rolebinding", "speaker-frr-k8s", "-n", SYSTEM)
+    bed.kubectl("delete", *binding)
+    bed.kubectl("patch", *CONFIGURATION, "--type=merge", "-p", '{"spec": {"bgp": {"routers": []}}}')
+    bed.until("it says so", lambda: "cannot be written" in bed.speaker.ask("/readyz"))
+    assert f"let the speaker read and write frrconfigurations in {SYSTEM}" in bed.speaker.said()
+    bed.apply(*(item for item in bed.items if item["metadata"]["name"] == binding[1]))
+    bed.until("it is written", lambda: in_force(bed, announced))
+    bed.until("it is ready", lambda: "ok" in bed.speaker.ask("/readyz"))
+
+
+def test_definitions_that_are_deleted_and_come_back(
+    bed: Bed, announced: Object, definitions: list[Path]
+) -> None:
+    bed.kubectl("delete", "crd", f"frrconfigurations.{GROUP}", f"bgpsessionstates.{GROUP}")
+    bed.until("it says so", lambda: "cannot be written" in bed.speaker.ask("/readyz"))
+    assert "install frr-k8s" in bed.speaker.said()
+    bed.engine.install(*definitions)
+    bed.until("it is written", lambda: in_force(bed, announced))
+    bed.until("it is ready", lambda: "ok" in bed.speaker.ask("/readyz"))

@@ -42,7 +42,8 @@ from clarion.model.meta import KubeObject, ObjectKey, ObjectMeta
 from clarion.model.metallb import BFDProfileSpec
 from clarion.proto.kube.failures import TroubleCode
 
-MISSING = "install frr-k8s, whose CustomResourceDefinitions are missing, or choose another --bgp"
+MISSING = "install frr-k8s (its kinds or its namespace are missing), or choose another --bgp"
+_OUTAGE = frozenset({0, 429})  # the writer tells of these
 
 
 class FrrK8s:
@@ -175,7 +176,8 @@ class FrrK8s:
         except NotFoundError:
             raise  # it vanished meanwhile, of which the watch tells
         except ApiError as error:
-            self._refused(error)
+            if error.status not in _OUTAGE:
+                self._refused(error)
             raise
         self._refusal = ""
 
