@@ -57,6 +57,7 @@ VARIANTS = {
     "default": (),
     "full": FULL,
     "no webhooks": ("--set=controller.webhookMode=disabled",),
+    "frr": ("--set=speaker.frr.enabled=true",),
     "frr-k8s beside it": ("--set=frrk8s.external=true",),
     "frr-k8s elsewhere": ("--set=frrk8s.external=true,frrk8s.namespace=default",),
     "no speaker": ("--set=speaker.enabled=false",),
@@ -304,6 +305,28 @@ def test_chart_and_overlay_give_the_same_rights_over_frr_k8s(kubectl: Kubectl, h
         assert sorted(args) == sorted([*ours, *words])
 
 
+def test_chart_and_overlay_have_the_same_frr(kubectl: Kubectl, helm: Helm) -> None:
+    overlay = kustomized(kubectl, KUSTOMIZE / "frr")
+    apply(kubectl, overlay, "--dry-run=server", "--force-conflicts")
+    ours, theirs = (
+        by_kind(items, "DaemonSet")[0]["spec"]["template"]["spec"]
+        for items in (overlay, helm.template("--set=speaker.frr.enabled=true"))
+    )
+    (one, *daemons), (other, *same) = ours["containers"], theirs["containers"]
+
+    def named(items: list[Object]) -> dict[str, Object]:
+        return {item["name"]: item for item in items}
+
+    assert named(ours["volumes"]) == named(theirs["volumes"])
+    assert named(one["volumeMounts"]) == named(other["volumeMounts"])
+    assert set(one["args"]) == set(other["args"])
+    assert "--bgp=frr" in one["args"]
+    assert one["securityContext"] == other["securityContext"]
+    for each in same:
+        assert each.pop("imagePullPolicy") == "IfNotPresent"
+    assert daemons == same
+
+
 def test_the_chart_takes_the_place_of_metallbs_under_its_names(helm: Helm) -> None:
     rendered = helm.template("--set=nameOverride=metallb")
     names = {identity(item) for item in rendered}
@@ -331,7 +354,7 @@ def test_the_chart_takes_the_place_of_metallbs_under_its_names(helm: Helm) -> No
     ("values", "refusal"),
     [
         ("speaker.memberlist.enabled=true", "additional properties 'memberlist' not allowed"),
-        ("speaker.frr.enabled=true", "value must be false"),
+        ("speaker.frr.enabled=true,frrk8s.external=true", "one of them speaks BGP, not both"),
         ("frrk8s.enabled=true", "value must be false"),
         ("controller.webhookMode=onlywebhook", "value must be one of 'enabled', 'disabled'"),
         ("controller.logLevel=loud", "value must be one of"),

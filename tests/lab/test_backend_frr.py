@@ -8,9 +8,11 @@ import json
 import os
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from clarion.lab.frr import RUN
 from clarion.lab.netns import Lab, sweep
@@ -27,6 +29,7 @@ pytestmark = pytest.mark.lab
 NODE, NODE6 = "192.0.2.11", "2001:db8:1::b"
 FRR, FRR6, BIRD, API = "192.0.2.1", "2001:db8:1::1", "192.0.2.2", "192.0.2.10"
 V4, V6 = "203.0.113.1/32", "2001:db8:5::1/128"
+OVERLAY = Path(__file__).parents[2] / "deploy" / "kustomize" / "frr"
 SLICES = {"IPv4": NODE, "IPv6": NODE6}
 
 
@@ -114,8 +117,8 @@ class Bed:
             *(endpoints(*item) for item in SLICES.items()),
         )
 
-    def start_speaker(self) -> None:
-        folder = str(RUN / self.own.pathspace)
+    def start_speaker(self, folder: str = "") -> None:
+        folder = folder or str(RUN / self.own.pathspace)
         self.node.start_speaker(
             self.api.kubeconfig,
             *("--bgp", "frr", "--frr-vty-dir", folder, "--listen-http", "127.0.0.1:7472"),
@@ -305,3 +308,32 @@ def test_an_frr_that_begins_anew_is_told_everything_again(bed: Bed) -> None:
     bed.own.restart(hard=True)
     bed.wait_default()
     assert "64999" not in bed.own.vtysh("show running-config")
+
+
+def test_the_containers_of_the_overlay_are_an_frr(bed: Bed) -> None:
+    """Their commands as they stand, each with the volume at its place, run Debian's FRR."""
+    workload = bed.api.kubectl("kustomize", str(OVERLAY))
+    (daemonset,) = (d for d in yaml.safe_load_all(workload) if d["kind"] == "DaemonSet")
+    speaker, *daemons = daemonset["spec"]["template"]["spec"]["containers"]
+    assert "--bgp=frr" in speaker["args"]
+    assert [each["name"] for each in daemons] == ["zebra", "bfdd", "bgpd"]
+    places = {
+        mount["mountPath"]
+        for c in daemonset["spec"]["template"]["spec"]["containers"]
+        for mount in c["volumeMounts"]
+        if mount["name"] == "frr"
+    }
+    assert places == {"/var/run/frr"}
+    assert bed.node.speaker is not None
+    bed.node.speaker.stop()
+    bed.own.stop()
+    volume = bed.node.namespace.lab.folder(bed.node.namespace.lab.run_dir / "volume")
+    volume.chmod(0o777)
+    script = 'mount --bind "$0" /var/run/frr && exec "$@"'
+    for each in daemons:
+        argv = ["unshare", "-m", "sh", "-c", script, str(volume), *each["command"]]
+        bed.node.namespace.popen(argv, log=f"container-{each['name']}.log")
+    bed.start_speaker(str(volume))
+    bed.wait_default()
+    bed.wait_metric("clarion_frr_answers_bool 1.0")
+    bed.wait_metric("clarion_frr_refused_objects 0.0")

@@ -19,7 +19,7 @@ from clarion.daemons.runtime import Runtime
 from clarion.decide.advertise import AdvertisedRoute
 from clarion.decide.settings import Peer
 from clarion.edge import metrics
-from clarion.edge.frr import FrrError, Refusal, Vty, settings_daemon
+from clarion.edge.frr import FrrError, Refusal, Vty
 from clarion.edge.tasks import OnExit
 from clarion.model.metallb import BFDProfileSpec
 from clarion.proto.bgp.config import State
@@ -144,8 +144,9 @@ class FrrBackend:
         fit = {name: peer for name, peer in peers.items() if not unfit(peer)}
         problems = {f"BGPPeer {name}": unfit(peer) for name, peer in peers.items()}
         config = frr_config(fit, self._profiles, self._routes)
-        async with Vty(self._folder, settings_daemon(self._folder)) as zebra:
+        async with Vty(self._folder, "zebra") as zebra:
             running = (await zebra.running()).splitlines()
+            # Since FRR 10 zebra refuses these lines: they are its default there.
             await zebra.configure(Step((), line) for line in zebra_tree() if line not in running)
         refusals = await self._apply_bfd(config)
         async with Vty(self._folder, "bgpd") as bgpd:

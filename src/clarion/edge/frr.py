@@ -32,11 +32,6 @@ class Refusal(msgspec.Struct, frozen=True):
     answer: str
 
 
-def settings_daemon(folder: Path) -> str:
-    """The daemon that takes zebra's settings: since FRR 10 that is not zebra."""
-    return "mgmtd" if (folder / "mgmtd.vty").exists() else "zebra"
-
-
 class Vty:
     """A connection to one of FRR's daemons; use as `async with`.
 

@@ -100,6 +100,12 @@ volumes:
     emptyDir:
       medium: Memory
       sizeLimit: 16Mi
+  {{- if and (eq .part "speaker") .root.Values.speaker.frr.enabled }}
+  - name: frr
+    emptyDir:
+      medium: Memory
+      sizeLimit: 16Mi
+  {{- end }}
 {{- end -}}
 
 {{- define "clarion.podmeta" -}}
