@@ -58,6 +58,19 @@ def missing(why: str) -> NoReturn:
     pytest.skip(why)
 
 
+def frrk8s_definitions() -> list[Path]:
+    """The definitions of frr-k8s, in its Go module, which tools/judges fetches."""
+    command = ["go", "list", "-m", "-f", "{{.Dir}}", "github.com/metallb/frr-k8s"]
+    where = ROOT / "tests" / "judges" / "frrk8s"
+    try:
+        done = subprocess.run(command, cwd=where, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        missing("no Go, which fetches the definitions of frr-k8s")
+    if not done.stdout.strip():
+        missing("no definitions of frr-k8s: tools/judges fetches them")
+    return sorted(Path(done.stdout.strip(), "config", "crd", "bases").glob("*.yaml"))
+
+
 class Helm:
     """The real helm, with a home of its own."""
 

@@ -1,12 +1,11 @@
 """The back end `frr-k8s` on the real API server, with the definitions of frr-k8s itself.
 
 The overlay `frr-k8s` is applied, and a speaker runs with its arguments and rights. Judges: the API
-server, which admits what is written, and its audit log. FRR is not here: what frr-k8s makes of an
-FRRConfiguration is its own affair.
+server, which admits what is written, and its audit log. What frr-k8s makes of such objects is in
+test_frrk8s_judge.py.
 """
 
 import json
-import subprocess
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -28,8 +27,8 @@ from .deploy_kit import (
     Object,
     by_kind,
     container_of,
+    frrk8s_definitions,
     kustomized,
-    missing,
     text_of,
 )
 
@@ -43,16 +42,7 @@ GOLDEN: Final = ROOT / "tests" / "golden" / "frrk8s"
 
 @pytest.fixture(scope="module")
 def definitions() -> list[Path]:
-    """The definitions of frr-k8s, of the Go module that tools/judges fetches."""
-    command = ["go", "list", "-m", "-f", "{{.Dir}}", "github.com/metallb/frr-k8s"]
-    where = ROOT / "tests" / "judges" / "frrk8s"
-    try:
-        done = subprocess.run(command, cwd=where, capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        missing("no Go, which fetches the definitions of frr-k8s")
-    if not done.stdout.strip():
-        missing("no definitions of frr-k8s: tools/judges fetches them")
-    return sorted(Path(done.stdout.strip(), "config", "crd", "bases").glob("*.yaml"))
+    return frrk8s_definitions()
 
 
 class Speaker:
