@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from clarion.lab.frr import RUN
-from clarion.lab.netns import Lab, sweep
+from clarion.lab.netns import Lab, cable, sweep
 from clarion.lab.nodes import SYSTEM_NAMESPACE, ApiHost, Node
 from clarion.lab.process import wait_until
 from clarion.lab.routers import Bird, Frr, Neighbor, RouterConfig
@@ -70,6 +70,7 @@ class Bed:
             host = lab.namespace(name, forwarding=name in ("frr", "bird", "node-a"))
             switch.attach(host, addresses=[f"192.0.2.{number}/24", f"2001:db8:1::{number:x}/64"])
         hosts = lab.namespaces
+        cable(hosts["frr"], "direct", hosts["node-a"], "direct")
         self.api = ApiHost(hosts["api"], API)
         self.node = Node(hosts["node-a"], [], NODE, NODE6)
         node = partial(Neighbor, remote_as=64500, passive=True)
@@ -79,8 +80,9 @@ class Bed:
                 asn=64512,
                 router_id=FRR,
                 neighbors=(
-                    node(address=NODE, bfd=True),
+                    node(address=NODE, bfd=True, families=("ipv4", "ipv6")),
                     node(address=NODE6),
+                    Neighbor(interface="direct", remote_as=64500),
                 ),
             ),
         )
@@ -271,6 +273,43 @@ def test_bfd_comes_up_with_the_profiles_intervals_and_goes_with_it(bed: Bed) -> 
         bed.delete("bfdprofile", "fast")
     gone = "profile fast"
     wait_until(lambda: gone not in bed.own.vtysh("show running-config"), 30, "the profile is gone")
+
+
+def test_one_session_carries_both_families_and_takes_any_external_asn(bed: Bed) -> None:
+    bed.delete("bgppeer", "frr6")
+    peer = bed.peer("frr", dynamicASN="external", dualStackAddressFamily=True)
+    del peer["spec"]["peerASN"]
+    bed.apply(peer)
+    try:
+
+        def there() -> bool:
+            return [path.peer for path in bed.frr.learned(6).get(V6, [])] == [NODE]
+
+        wait_until(there, 40, "the session over IPv4 brings the IPv6 route")
+        assert not bed.frr.neighbors()[NODE6].established
+    finally:
+        bed.delete("bgppeer", "frr")
+        bed.apply(bed.peer("frr"), bed.peer("frr6"))
+    bed.wait_default()
+
+
+def test_a_peer_without_an_address_is_found_at_its_interface(bed: Bed) -> None:
+    before = bed.established()
+    spec = {"myASN": 64500, "peerASN": 64512, "interface": "direct", **TIMERS}
+    bed.apply(metallb("BGPPeer", "direct", "v1beta2", **spec))
+    try:
+        bed.frr.wait_established("direct", timeout=40)
+
+        def there() -> bool:
+            hops = [path.next_hop for path in bed.frr.learned(4).get(V4, [])]
+            return len(hops) == 2 and any(hop.startswith("fe80:") for hop in hops)
+
+        wait_until(there, 40, "the IPv4 route has a link-local next hop")
+        bed.wait_metric('metallb_bgp_session_up{peer="direct"} 1.0')
+    finally:
+        bed.delete("bgppeer", "direct")
+    bed.wait_default()
+    assert bed.established() == before
 
 
 def test_what_frr_refuses_is_told_of_the_object(bed: Bed) -> None:
