@@ -34,6 +34,7 @@ OTHER: dict[str, Any] = {
     "connect_time": 9.0,
     "router_id": parse_address("198.51.100.4"),
     "node_selectors": (LabelSelector(match_labels={"a": "b"}),),
+    "password_secret": "bgp",
     "password": "x",
     "bfd_profile": "fast",
     "graceful_restart": True,

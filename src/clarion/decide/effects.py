@@ -33,7 +33,8 @@ PEER_EFFECTS: Final[dict[str, Effect]] = {
     "keepalive_time": "live",
     "connect_time": "live",
     "passive": "live",
-    # What the native speaker does not use, and what only says where sessions are.
+    # What the native speaker does not use, and what only says where sessions and passwords are.
+    "password_secret": "kept",
     "local_asn": "kept",
     "bfd_profile": "kept",
     "graceful_restart": "kept",
