@@ -17,7 +17,7 @@ from clarion.decide.advertise import AdvertisedRoute
 from clarion.decide.settings import Peer
 from clarion.model.metallb import BFDProfileSpec
 from clarion.proto.frr.config import Tree, bfd_tree, bgp_tree, text, zebra_tree
-from clarion.proto.frr.delta import Step, about, parse, steps
+from clarion.proto.frr.delta import Step, about, masked, parse, steps
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "frr"
 NO_EXPORT = 0xFFFFFF01
@@ -192,6 +192,8 @@ def test_no_word_of_a_password_is_shown() -> None:
     found = steps({}, with_routes(PLAIN, password="s3cret"))
     assert any("password" in step.line for step in found)
     assert "s3cret" not in repr(found)
+    echoed = "% [BGP] Unknown command: neighbor 192.0.2.1 password s3cret"
+    assert masked(echoed) == "% [BGP] Unknown command: neighbor 192.0.2.1 password ***"
     config = frr_config({"frr": peer(password="s3cret")}, {}, {})
     assert "s3cret" not in repr(config)
 

@@ -113,6 +113,7 @@ class FrrBackend:
         await asyncio.wait([self._task])
 
     async def _run(self) -> None:
+        self._stale = True  # also when this task ended in the middle of something
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(limits.FRR_LOOK_SECONDS):
@@ -150,7 +151,8 @@ class FrrBackend:
             await zebra.configure(Step((), line) for line in zebra_tree() if line not in running)
         refusals = await self._apply_bfd(config)
         async with Vty(self._folder, "bgpd") as bgpd:
-            todo = steps(parse(await bgpd.running()), bgp_tree(config))
+            # Thousands of prefixes take tenths of a second, in which the loop has other work.
+            todo = await asyncio.to_thread(_todo, await bgpd.running(), config)
             refusals += await bgpd.configure(todo)
         self._log.debug("FRR told", lines=len(todo), refused=len(refusals))
         self._tell(peers, {what: why for what, why in problems.items() if why}, refusals)
@@ -172,7 +174,10 @@ class FrrBackend:
         for refusal in refusals:
             step = refusal.step
             what = _object(step, names)
-            problems.setdefault(what, f"FRR refuses {masked(step.line)!r}: {refusal.answer}")
+            # FRR repeats a line that it does not understand, password and all.
+            why = f"FRR refuses {masked(step.line)!r}: {masked(refusal.answer)}"
+            problems.setdefault(what, why)
+            self._stale = True
         for what, why in problems.items():
             if self._refused.get(what) != why:
                 self._log.error("FRR cannot do what is asked", object=what, problem=why)
@@ -243,6 +248,10 @@ class FrrBackend:
             for name, peer in sorted((self._peers or {}).items())
         }
         return {**known, **{what: {"problem": why} for what, why in self._refused.items()}}
+
+
+def _todo(running: str, config: FrrConfig) -> list[Step]:
+    return steps(parse(running), bgp_tree(config))
 
 
 def unfit(peer: Peer) -> str:

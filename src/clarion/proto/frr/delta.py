@@ -116,12 +116,11 @@ def _inside(path: tuple[str, ...], old: Tree, new: Tree) -> Iterator[Step]:
         old, removed = _without_lost(old, new)
         yield from (Step(path, line) for line in removed)
     replaced = {_key(line) for line in new}
-    for line, inside in old.items():
+    for line in old:
         if line.startswith("address-family ") or (line in new and opens(line)):
             continue
         if _key(line) not in replaced:
             yield Step(path, undone(line))
-        del inside
     for line in new:
         if not opens(line) and line not in old:
             yield Step(path, line)
