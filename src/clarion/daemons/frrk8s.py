@@ -34,6 +34,7 @@ from clarion.model.core import Node
 from clarion.model.frrk8s import (
     LABEL_NODE,
     BGPSessionState,
+    BGPSessionStateStatus,
     FRRConfiguration,
     FRRConfigurationSpec,
 )
@@ -43,6 +44,7 @@ from clarion.model.metallb import BFDProfileSpec
 from clarion.proto.kube.failures import TroubleCode
 
 MISSING = "install frr-k8s (its kinds or its namespace are missing), or choose another --bgp"
+_SILENT = BGPSessionStateStatus(bgp_status="unknown", bfd_status="unknown")
 _OUTAGE = frozenset({0, 429})  # the writer tells of these
 
 
@@ -203,8 +205,9 @@ class FrrK8s:
             remedy = self._rights
         elif error.status == 404:
             remedy = MISSING
-        if error.message != self._refusal:
-            self._refusal = error.message
+        text = f"{error.message}; {remedy}"
+        if text != self._refusal:
+            self._refusal = text
             self._log.error(
                 "the FRRConfiguration cannot be written: what is announced by BGP does not change",
                 object=str(self._key),
@@ -242,9 +245,11 @@ class FrrK8s:
         """Why what is decided may not be in force."""
         health = self._own.health
         if not health.synced:
-            remedies = {TroubleCode.KIND_MISSING: MISSING, TroubleCode.REFUSED: self._rights}
-            remedy = next((f": {remedies[c]}" for c in remedies if c == health.trouble), "")
-            yield f"FRRConfiguration not read yet{remedy}"
+            remedies: dict[str, str] = {
+                TroubleCode.KIND_MISSING: MISSING,
+                TroubleCode.REFUSED: self._rights,
+            }
+            yield f"FRRConfiguration not read yet; {remedies.get(health.trouble, 'waiting')}"
         if self._refusal:
             yield f"FRRConfiguration {self._key} cannot be written: {self._refusal}"
         if self._peers and not self._hostname:
@@ -252,15 +257,15 @@ class FrrK8s:
 
     # What others see.
 
-    def _sessions(self) -> dict[str, tuple[str, str]]:
-        """Peer -> the states of its BGP and BFD sessions, where they are known."""
-        told = (item.status for item in self._told.store.values())
-        states = session_states(self._peers or {}, told)
-        return {name: (item.bgp_status, item.bfd_status) for name, item in states.items()}
+    def _sessions(self) -> dict[str, BGPSessionStateStatus]:
+        """Peer -> how its session stands, where that is known."""
+        return session_states(
+            self._peers or {}, (item.status for item in self._told.store.values())
+        )
 
     def states(self) -> dict[str, str]:
         """Peer -> state of its session; peers of which frr-k8s is silent are left out."""
-        return {name: bgp for name, (bgp, _) in self._sessions().items()}
+        return {name: item.bgp_status for name, item in self._sessions().items()}
 
     def samples(self) -> Iterable[metrics.Sample]:
         """Whether sessions are up; the other metrics of sessions are frr-k8s' own."""
@@ -280,8 +285,8 @@ class FrrK8s:
         return {
             name: {
                 "peer": _label(peer),
-                "state": sessions.get(name, ("unknown", ""))[0],
-                "bfd": sessions.get(name, ("", "unknown"))[1],
+                "state": sessions.get(name, _SILENT).bgp_status,
+                "bfd": sessions.get(name, _SILENT).bfd_status,
                 "prefixes": len(self._routes[name]),
                 "configuration": str(self._key),
                 "inForce": known is not None and known.spec == self._wanted,
