@@ -154,10 +154,10 @@ def test_the_cluster_makes_and_places_the_pods(kubectl: Kubectl, installed: list
         return sorted(pod["spec"].get("nodeName", "") for pod in pods(part))
 
     wait_until(
-        lambda: places("controller") == ["other", "plain"], 30, "a controller on each of two"
+        lambda: places("controller") == ["other", "plain"], 90, "a controller on each of two"
     )
     everywhere = ["control-plane", "other", "plain"]
-    wait_until(lambda: places("speaker") == everywhere, 30, "a speaker on each Linux node")
+    wait_until(lambda: places("speaker") == everywhere, 90, "a speaker on each Linux node")
     for pod in pods("controller") + pods("speaker"):
         assert pod["spec"]["priority"] >= 2_000_000_000
 

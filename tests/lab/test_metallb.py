@@ -88,7 +88,7 @@ class MetalLB:
     def _pod(self, component: str, node: str) -> dict[str, Any]:
         address = self.bed.lab.nodes[node].ipv4
         labels = {**LABELS, "component": component}
-        image = f"quay.io/metallb/{component}:v0.16.1"
+        image = f"registry.example.com/metallb/{component}:v0.16.1"
         return {
             "apiVersion": "v1",
             "kind": "Pod",

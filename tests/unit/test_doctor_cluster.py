@@ -31,7 +31,10 @@ DEFINITIONS = tuple(
     from_builtins(item, CustomResourceDefinition) for item in custom_resource_definitions()
 )
 SPEAKER = PodFacts(
-    namespace=SYSTEM, name="speaker-x", node="n1", images=("quay.io/metallb/speaker:v0.15.3",)
+    namespace=SYSTEM,
+    name="speaker-x",
+    node="n1",
+    images=("registry.example.com/metallb/speaker:v0.15.3",),
 )
 
 

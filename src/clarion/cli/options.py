@@ -11,6 +11,7 @@ from clarion.edge.listen import parse_listen
 
 F = TypeVar("F", bound=Callable[..., Any])
 SPEAKER_HTTP, CONTROLLER_HTTP = "127.0.0.1:7472", "127.0.0.1:7473"
+BACK_ENDS = ("native", "frr", "frr-k8s")
 LOG_LEVELS = ("all", "debug", "info", "warn", "error", "none")
 
 

@@ -13,6 +13,7 @@ import click
 import msgspec
 
 from clarion.base.errors import ClarionError
+from clarion.cli.options import BACK_ENDS
 from clarion.decide.snapshot import Backend, Options, Snapshot
 from clarion.model.codec import load_manifests
 from clarion.model.core import EndpointSlice, Service
@@ -24,7 +25,6 @@ CONFIGURATION_NAMESPACES = ("metallb-system", "clarion-system")
 SUFFIXES = (".yaml", ".yml", ".json")
 STDIN = "-"
 LIVE = "live"
-BACKENDS = ("native", "frr", "frr-k8s")
 
 Origin = Literal["manifests", "snapshot", "live"]
 F = TypeVar("F", bound=Callable[..., Any])
@@ -83,7 +83,7 @@ def source_options(function: F) -> F:
         click.option(
             "--bgp",
             "backend",
-            type=click.Choice(BACKENDS),
+            type=click.Choice(BACK_ENDS),
             help="Back end whose rules apply.  [default: native, or what is in force]",
         ),
     )

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from clarion.base.errors import InvalidInputError
-from clarion.cli.options import SPEAKER_HTTP, KeyValue, program_options
+from clarion.cli.options import BACK_ENDS, SPEAKER_HTTP, KeyValue, program_options
 
 # As MetalLB ships them: interfaces of container networks and virtual machines.
 EXCLUDED_INTERFACES = (
@@ -48,7 +48,7 @@ def _checked(
 @click.option(
     "--bgp",
     "backend",
-    type=click.Choice(["native", "frr", "frr-k8s"]),
+    type=click.Choice(BACK_ENDS),
     default="native",
     show_default=True,
     help="Who speaks BGP.",

@@ -37,7 +37,7 @@ from clarion.daemons.writer import Writer
 from clarion.decide.allocate import Outcome
 from clarion.decide.demand import status_texts
 from clarion.decide.planner import Planner
-from clarion.decide.snapshot import Options
+from clarion.decide.snapshot import Backend, Options
 from clarion.edge import metrics
 from clarion.edge.kubeclient import EVERYTHING, Selection
 from clarion.model.annotations import IP_ALLOCATED_FROM_POOL, LABEL_COMPONENT_TYPE
@@ -344,11 +344,13 @@ class ControllerOptions(ProgramOptions, frozen=True, kw_only=True):
     """Flags of the controller.
 
     Attributes:
+        backend: What announces by BGP on the nodes; its rules apply to the configuration.
         leader_elect: Take part in an election, so that several controllers may run.
         memberlist_secret: Name of the Secret to make for MetalLB's speakers; empty: none.
         webhook: The webhooks.
     """
 
+    backend: Backend = "native"
     leader_elect: bool = True
     memberlist_secret: str = ""
     webhook: WebhookOptions = WebhookOptions()
@@ -362,7 +364,9 @@ async def run_controller(options: ControllerOptions) -> None:
     """
     async with surroundings(COMPONENT, options) as runtime:
         runtime.log.info("controller starts", namespace=runtime.namespace)
-        decide = Options(lb_class=options.lb_class, namespace=runtime.namespace)
+        decide = Options(
+            lb_class=options.lb_class, namespace=runtime.namespace, backend=options.backend
+        )
         controller = Controller(runtime, decide, elect=options.leader_elect)
         controller.start()
         if options.memberlist_secret:

@@ -126,3 +126,8 @@ annotations:
   {{- end }}
 {{- end }}
 {{- end -}}
+
+{{/* What announces by BGP, as `--bgp` of both programs takes it. */}}
+{{- define "clarion.backend" -}}
+{{- ternary "frr" (ternary "frr-k8s" "native" .Values.frrk8s.external) .Values.speaker.frr.enabled -}}
+{{- end -}}
