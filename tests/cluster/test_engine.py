@@ -15,7 +15,7 @@ import pytest
 
 from clarion.lab.process import start_ticks, wait_until
 from clarion.testing.apiprocess import Kubectl
-from clarion.testing.engine import Engine
+from clarion.testing.engine import Engine, Request
 
 # Starts an engine of its own, tells the pids of its programs, and waits for the end of the world.
 PROGRAM = """
@@ -51,10 +51,15 @@ def test_service_accounts_may_do_what_their_roles_say_and_requests_are_told(
         *("--role=r", f"--serviceaccount={namespace}:reader"),
     )
     wait_until(lambda: reader.run(*listing).returncode == 0, 10, "the role is in force")
-    asked = [one for one in engine.requests(account) if one.resource == "configmaps"]
-    assert {(one.verb, one.namespace) for one in asked} == {("list", namespace)}
-    assert (asked[0].code, asked[0].allowed) == (403, False)
-    assert (asked[-1].code, asked[-1].allowed) == (200, True)
+
+    def asked() -> list[Request]:
+        return [one for one in engine.requests(account) if one.resource == "configmaps"]
+
+    # A request is told after it was answered.
+    wait_until(lambda: asked()[-1].code == 200, 10, "the last request is told")
+    assert {(one.verb, one.namespace) for one in asked()} == {("list", namespace)}
+    assert (asked()[0].code, asked()[0].allowed) == (403, False)
+    assert (asked()[-1].code, asked()[-1].allowed) == (200, True)
 
 
 def test_a_deleted_namespace_goes_with_its_content(kubectl: Kubectl, namespace: str) -> None:

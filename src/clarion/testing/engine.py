@@ -311,6 +311,8 @@ class Engine:
         """
         with self.audit_log.open() as log:
             for line in log:
+                if not line.endswith("\n"):
+                    return  # being written
                 entry = json.loads(line)
                 request = _request(entry)
                 ended = entry["stage"] == "ResponseComplete"
