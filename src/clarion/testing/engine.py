@@ -384,7 +384,7 @@ def _kubeconfig(url: str, authority: Path, user: Mapping[str, str]) -> str:
 def _request(entry: Mapping[str, Any]) -> Request:
     about = entry.get("objectRef", {})
     return Request(
-        user=entry["user"]["username"],
+        user=entry["user"].get("username", ""),  # nobody, where credentials were not accepted
         verb=entry["verb"],
         uri=entry["requestURI"],
         group=about.get("apiGroup", ""),
