@@ -393,7 +393,7 @@ def _request(entry: Mapping[str, Any]) -> Request:
         namespace=about.get("namespace", ""),
         name=about.get("name", ""),
         code=entry.get("responseStatus", {}).get("code", 0),
-        allowed=entry["annotations"].get("authorization.k8s.io/decision") != "forbid",
+        allowed=entry.get("annotations", {}).get("authorization.k8s.io/decision") == "allow",
     )
 
 
