@@ -74,6 +74,7 @@ class ReflectorHealth(msgspec.Struct, frozen=True):
         set_aside: Objects that cannot be read, with the reason.
         orphans: Objects that stay in force although they vanished, with what they stood on.
         lost: What they stood on.
+        lists: How often all was read anew; attempts that were refused do not count.
     """
 
     kind: str
@@ -206,7 +207,6 @@ class Reflector(Generic[O]):
     # --- requests ---
 
     async def _list(self, command: machine.StartList) -> machine.Output[O] | None:
-        self._lists += not command.token
         try:
             body = await self._client.list_page(
                 self.kind, self._selection, command.limit, command.token
@@ -216,6 +216,7 @@ class Reflector(Generic[O]):
             return self._feed(_failed(error))
         except DecodeError as error:
             return self._feed(RequestFailed(400, "BadAnswer", error.message))
+        self._lists += not command.token
         items, step = page.items, limits.KUBE_DECODE_ITEMS
         while len(items) > step:
             head, items = items[:step], items[step:]
