@@ -1,7 +1,10 @@
 """TLS to the API server: who it is, who we are, and what is said when either does not hold."""
 
 import asyncio
+import gc
+import socket
 import ssl
+import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -109,6 +112,35 @@ def ask(
 
 def test_both_sides_show_certificates(tmp_path: Path) -> None:
     assert ask(tmp_path, OURS.issue("speaker")) == "web"
+
+
+def test_no_socket_outlives_the_client_although_the_server_says_no_goodbye(tmp_path: Path) -> None:
+    body = b'{"metadata": {"name": "web"}}'
+    head = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(body)
+    over = threading.Event()
+
+    def serve(listener: socket.socket) -> None:
+        plain, _ = listener.accept()
+        with server_side(tmp_path).wrap_socket(plain, server_side=True) as connection:
+            connection.recv(1 << 16)
+            connection.sendall(head + body)
+            over.wait(30)
+
+    async def main(url: str) -> None:
+        me = StaticCredentials(OURS.issue("speaker"))
+        config = KubeConfig(url, me, ca=Given(OURS.pem), server_name="kubernetes.example")
+        async with k.KubeClient(config) as client:
+            await client.get(Service, KEY)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve, args=(listener,))
+        thread.start()
+        try:
+            asyncio.run(main(f"https://127.0.0.1:{listener.getsockname()[1]}"))
+        finally:
+            over.set()
+            thread.join()
+    gc.collect()  # what is left open is told of here, and fails the test
 
 
 def test_without_verification_the_servers_name_does_not_matter(tmp_path: Path) -> None:

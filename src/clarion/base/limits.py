@@ -161,6 +161,8 @@ KUBE_DECODE_ITEMS = 100
 # etcd takes objects of 1.5 MiB; as JSON with its escapes one may be several times that.
 KUBE_WATCH_LINE_BYTES = 16 << 20
 KUBE_ERROR_BODY_BYTES = 64 << 10
+# How long the end of the last connections is waited for when a client closes.
+KUBE_CLOSE_SECONDS = 0.5
 # Credentials: how old a token or certificate read from a file may be, how long an exec plugin may
 # take, and how long what it brought stands, even if it is refused.
 KUBE_FILE_REREAD_SECONDS = 60.0

@@ -9,11 +9,12 @@ as bytes; the reflector decodes them by slices.
 import asyncio
 import socket
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from enum import StrEnum
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 from urllib.parse import quote
+from weakref import WeakSet
 
 import aiohttp
 import msgspec
@@ -200,7 +201,7 @@ def path_of(kind: Kind, namespace: str = "", name: str = "", subresource: str = 
     return "/".join(parts)
 
 
-def _open_socket(info: Any) -> socket.socket:
+def _tcp_socket(info: Any) -> socket.socket:
     """A TCP socket on which a silent peer is noticed: watches may be quiet for minutes."""
     family, kind, protocol, _, _ = info
     sock = socket.socket(family, kind, protocol)
@@ -233,6 +234,7 @@ class KubeClient:
         )
         self._seconds = timeout
         self._session: aiohttp.ClientSession | None = None
+        self._sockets: WeakSet[socket.socket] = WeakSet()
         self._tls: Any = None
         self._tls_made_of: tuple[bytes, ...] = ()
 
@@ -252,6 +254,22 @@ class KubeClient:
         session, self._session = self._session, None
         if session is not None:
             await session.close()
+        await self._end_sockets()
+
+    async def _end_sockets(self) -> None:
+        """End connections that the session left before: TLS waits for the goodbye of a peer."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(limits.KUBE_CLOSE_SECONDS):
+                while lingering := [one for one in self._sockets if one.fileno() >= 0]:
+                    for one in lingering:
+                        with suppress(OSError):  # not connected, or not any more
+                            one.shutdown(socket.SHUT_RDWR)
+                    await asyncio.sleep(0)
+
+    def _open_socket(self, info: Any) -> socket.socket:
+        sock = _tcp_socket(info)
+        self._sockets.add(sock)
+        return sock
 
     # --- typed ---
 
@@ -530,7 +548,7 @@ class KubeClient:
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(
-                    limit=0, socket_factory=_open_socket, keepalive_timeout=60
+                    limit=0, socket_factory=self._open_socket, keepalive_timeout=60
                 ),
                 headers={"User-Agent": f"clarion/{__version__}"},
                 cookie_jar=aiohttp.DummyCookieJar(),
