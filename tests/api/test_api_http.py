@@ -58,7 +58,12 @@ class Watch:
 async def watch(client: aiohttp.ClientSession, query: str) -> AsyncIterator[Watch]:
     async with client.get(f"{MAPS}?watch=1&{query}") as answer:
         assert answer.status == 200, await answer.text()
-        yield Watch(answer)
+        try:
+            yield Watch(answer)
+        finally:
+            # TLS would wait for the other side's goodbye, beyond the end of the loop.
+            if answer.connection is not None and answer.connection.transport is not None:
+                answer.connection.transport.abort()
 
 
 def test_pages_are_of_one_moment(api: Side) -> None:
