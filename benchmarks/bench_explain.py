@@ -28,15 +28,22 @@ PEERS = f"/apis/metallb.io/v1beta2/namespaces/{NAMESPACE}"
 
 def configuration() -> Iterator[tuple[str, dict[str, Any]]]:
     """Path and object of everything but the services."""
-    spec: dict[str, Any] = {"addresses": ["10.0.0.0/16"]}
-    yield f"{CONFIG}/ipaddresspools", {"metadata": {"name": "pool"}, "spec": spec}
-    yield f"{CONFIG}/l2advertisements", {"metadata": {"name": "l2"}, "spec": {}}
+
+    def ours(
+        kind: str, name: str, spec: dict[str, Any], version: str = "v1beta1"
+    ) -> dict[str, Any]:
+        api = f"metallb.io/{version}"
+        return {"apiVersion": api, "kind": kind, "metadata": {"name": name}, "spec": spec}
+
+    addresses = ["10.0.0.0/16"]
+    yield f"{CONFIG}/ipaddresspools", ours("IPAddressPool", "pool", {"addresses": addresses})
+    yield f"{CONFIG}/l2advertisements", ours("L2Advertisement", "l2", {})
     for name, length in (("single", 32), ("aggregate", 24)):
-        spec = {"aggregationLength": length}
-        yield f"{CONFIG}/bgpadvertisements", {"metadata": {"name": name}, "spec": spec}
+        spec: dict[str, Any] = {"aggregationLength": length}
+        yield f"{CONFIG}/bgpadvertisements", ours("BGPAdvertisement", name, spec)
     for number in range(4):
         spec = {"myASN": 64500, "peerASN": 64501, "peerAddress": f"192.0.2.{number + 1}"}
-        yield f"{PEERS}/bgppeers", {"metadata": {"name": f"peer-{number}"}, "spec": spec}
+        yield f"{PEERS}/bgppeers", ours("BGPPeer", f"peer-{number}", spec, "v1beta2")
     for number in range(NODES):
         yield f"{CORE}/nodes", {"metadata": {"name": f"node-{number:02}"}}
 
