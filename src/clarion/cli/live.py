@@ -11,7 +11,7 @@ import msgspec
 from clarion.base import limits
 from clarion.base.addr import parse_address
 from clarion.base.errors import InvalidInputError
-from clarion.cli.sources import CONFIGURATION_NAMESPACES, Question
+from clarion.cli.sources import Question
 from clarion.daemons.inputs import CLUSTER_KINDS, CONFIG_KINDS
 from clarion.daemons.liveness import (
     CONTROLLER_LEASE,
@@ -30,7 +30,7 @@ from clarion.edge.kubeclient import KubeClient, NotFoundError, Selection
 from clarion.edge.kubeconfig import find_config
 from clarion.model.annotations import LABEL_SERVICE_NAME, LABEL_SERVICE_NAMESPACE
 from clarion.model.core import EndpointSlice, Lease, Namespace, Service
-from clarion.model.meta import KubeObject, ObjectKey
+from clarion.model.meta import CONFIGURATION_NAMESPACES, KubeObject, ObjectKey
 from clarion.model.metallb import ServiceBGPStatus, ServiceL2Status
 
 REPORTS_READ = 8

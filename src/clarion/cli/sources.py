@@ -19,9 +19,8 @@ from clarion.model.codec import load_manifests
 from clarion.model.core import EndpointSlice, Service
 from clarion.model.kinds import kind_of
 from clarion.model.manifests import LoadResult, ManifestProblem
-from clarion.model.meta import KubeObject
+from clarion.model.meta import CONFIGURATION_NAMESPACES, KubeObject
 
-CONFIGURATION_NAMESPACES = ("metallb-system", "clarion-system")
 SUFFIXES = (".yaml", ".yml", ".json")
 STDIN = "-"
 LIVE = "live"

@@ -20,10 +20,9 @@ from clarion.edge.metrics import EVENTS_DROPPED, LOOP_LAG, Metrics, Sample, foll
 from clarion.edge.reflector import Informers, OnDelta
 from clarion.edge.tasks import LagMeter, OnExit, StopSignals, Supervisor
 from clarion.model.core import Namespace
-from clarion.model.meta import ObjectKey
+from clarion.model.meta import METALLB_NAMESPACE, OWN_NAMESPACE, ObjectKey
 from clarion.proto.kube.backoff import Backoff, BackoffPolicy
 
-METALLB_NAMESPACE, OWN_NAMESPACE = "metallb-system", "clarion-system"
 _START_POLICY = BackoffPolicy(base=0.2, cap=limits.WRITE_PROBE_MAX_SECONDS)
 
 
