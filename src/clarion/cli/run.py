@@ -77,6 +77,7 @@ def command(manifests: tuple[str, ...], log_level: str, **flags: Any) -> None:
     kubectl --kubeconfig DATA_DIR/kubeconfig works against it.
     """
     from clarion.cli.sources import read_texts
+    from clarion.cli.validate import as_finding, finding_lines
     from clarion.daemons.standalone import StandaloneOptions, run_standalone
     from clarion.edge.logs import parse_level
     from clarion.model.codec import load_manifests
@@ -86,7 +87,8 @@ def command(manifests: tuple[str, ...], log_level: str, **flags: Any) -> None:
     texts = tuple(read_texts(manifests, problems.append))
     problems += load_manifests(texts).problems
     for problem in problems:
-        _print(problem)
+        for line in finding_lines(as_finding(problem)):
+            click.echo(line, err=True)
     options = StandaloneOptions(
         manifests=tuple(found for name, text in texts for found in documents(name, text)),
         problems=tuple(problems),
@@ -94,13 +96,3 @@ def command(manifests: tuple[str, ...], log_level: str, **flags: Any) -> None:
         **flags,
     )
     asyncio.run(run_standalone(options))
-
-
-def _print(problem: "ManifestProblem") -> None:
-    """A problem as `clarion validate` shows it; the objects without one are applied."""
-    what = ": ".join(filter(None, (problem.object, problem.path)))
-    place = f"{problem.file}:{problem.line}:{problem.column}"
-    click.echo(f"{place}: {problem.severity} [{problem.code}]", err=True)
-    click.echo(f"    {what}: {problem.message}" if what else f"    {problem.message}", err=True)
-    if problem.remedy:
-        click.echo(f"    → {problem.remedy}", err=True)

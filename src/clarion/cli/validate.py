@@ -1,5 +1,7 @@
 """`clarion validate`: every problem of the configuration at once, with place and remedy."""
 
+from collections.abc import Iterator
+
 import click
 import msgspec
 
@@ -10,7 +12,7 @@ from clarion.decide.document import VALIDATE_SCHEMA
 from clarion.decide.problems import ObjectRef, Problem
 from clarion.decide.registry import listed
 from clarion.decide.snapshot import Snapshot
-from clarion.model.manifests import LoadResult
+from clarion.model.manifests import LoadResult, ManifestProblem
 from clarion.model.meta import ObjectKey
 
 MISSING_KINDS = {
@@ -56,15 +58,15 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True, order=True):
     related: tuple[Place, ...] = ()
 
 
+def as_finding(item: ManifestProblem) -> Finding:
+    """What cannot be read, among the other problems."""
+    fields = {field: getattr(item, field) for field in item.__struct_fields__}
+    return Finding(severity=item.severity, **fields)
+
+
 def findings(loaded: Loaded) -> list[Finding]:
     """What cannot be read and what is wrong with the rest, in the order of the files."""
-    unreadable = [
-        Finding(
-            severity=item.severity,
-            **{field: getattr(item, field) for field in item.__struct_fields__},
-        )
-        for item in loaded.unreadable
-    ]
+    unreadable = [as_finding(item) for item in loaded.unreadable]
     broken = _broken_kinds(loaded)
     told = {(item.object, item.path) for item in unreadable}
     problems = _problems(_with_flawed(loaded))
@@ -157,23 +159,25 @@ def command(wanted: Wanted, output: str, strict: bool) -> int:
         print_json({"schema": VALIDATE_SCHEMA, "objects": count, "problems": found})
     else:
         for item in found:
-            _print(item)
+            for line in finding_lines(item):
+                click.echo(line)
         _summarize(count, errors, len(found) - errors)
         _note_unused(loaded.manifests)
     return 1 if errors or (strict and found) else 0
 
 
-def _print(item: Finding) -> None:
-    place = f"{item.file}:{item.line}:{item.column}: " if item.file else ""
+def finding_lines(item: Finding) -> Iterator[str]:
+    """A problem as people read it."""
     colour = "red" if item.severity == "error" else "yellow"
+    place = f"{item.file}:{item.line}:{item.column}: " if item.file else ""
     what = ": ".join(filter(None, (item.object, item.path)))
-    click.echo(f"{place}{styled(item.severity, colour)} [{item.code}]")
-    click.echo(f"    {what}: {item.message}" if what else f"    {item.message}")
+    yield f"{place}{styled(item.severity, colour)} [{item.code}]"
+    yield f"    {what}: {item.message}" if what else f"    {item.message}"
     for other in item.related:
         if other.file:
-            click.echo(f"    see {other.file}:{other.line}: {other.object}")
+            yield f"    see {other.file}:{other.line}: {other.object}"
     if item.remedy:
-        click.echo(f"    → {item.remedy}")
+        yield f"    → {item.remedy}"
 
 
 def _summarize(objects: int, errors: int, warnings: int) -> None:
