@@ -119,7 +119,7 @@ attributes = st.builds(
     cluster_list=many(address4),
     mp_reach=st.none() | reach,
     mp_unreach=st.none() | unreach,
-    extended_communities=many(st.binary(min_size=8, max_size=8)),
+    extended_communities=many(st.integers(0, 2**64 - 1)),
     as4_path=st.none() | many(segments, 3),
     as4_aggregator=st.none() | st.builds(Aggregator, asns, address4),
     large_communities=many(large),

@@ -101,6 +101,43 @@ def test_local_preference_and_communities_make_the_groups() -> None:
     assert found == [(2, 100, (1, 2)), (1, 200, (1, 2)), (1, 200, ())]
 
 
+BANDWIDTH_1G = 0x4004FC004CEE6B28  # 64512 and 125,000,000 octets a second as IEEE 754 writes it
+
+
+def test_the_bandwidth_of_a_link_makes_a_group_of_its_own() -> None:
+    prefixes = [route.prefix for route in hosts(4)]
+    out = AdjOut()
+    out.set_routes(
+        [
+            Route(prefix, link_bandwidth=bandwidth)
+            for prefix, bandwidth in zip(prefixes, (0.0, 125e6, 125e6, 250e6), strict=True)
+        ]
+    )
+    out.start(terms())
+    found = [(len(update.nlri), update.attributes.extended_communities) for update in taken(out)]
+    assert found == [(1, ()), (2, (BANDWIDTH_1G,)), (1, (0x4004FC004D6E6B28,))]
+
+
+@pytest.mark.parametrize(
+    ("internal", "asn", "sent"),
+    [
+        (True, 64512, (2, 0x0102 << 48, BANDWIDTH_1G, 0x4306 << 48)),
+        (False, 64512, (2, 0x0102 << 48, BANDWIDTH_1G)),  # RFC 4360 §6
+        (False, 4200000001, (2, 0x0102 << 48, 0x40045BA04CEE6B28)),  # AS_TRANS
+    ],
+)
+def test_extended_communities_are_sent_once_and_in_order(
+    internal: bool, asn: int, sent: tuple[int, ...]
+) -> None:
+    given = (0x4306 << 48, 0x0102 << 48, 2, 0x0102 << 48)
+    (route,) = hosts(1)
+    out = AdjOut()
+    out.set_routes([Route(route.prefix, extended_communities=given, link_bandwidth=125e6)])
+    out.start(terms(internal=internal, asn=asn))
+    (update,) = taken(out, internal=internal)
+    assert update.attributes.extended_communities == sent
+
+
 def test_a_large_asn_towards_a_two_octet_speaker() -> None:
     out = AdjOut()
     out.set_routes(hosts(1))

@@ -242,7 +242,7 @@ ATTRIBUTES: list[tuple[str, dict[str, Any]]] = [
         "80 0f 08 0002 01 20 20010db8",
         {"mp_unreach": MpUnreach(IPV6_UNICAST, (parse_prefix("2001:db8::/32"),))},
     ),
-    ("c0 10 08 4004fc0049742400", {"extended_communities": (raw("4004fc0049742400"),)}),
+    ("c0 10 08 4004fc0049742400", {"extended_communities": (0x4004FC0049742400,)}),
     ("c0 11 06 02 01 fa56ea01", {"as4_path": (AsSegment(SEQUENCE, (4200000001,)),)}),
     (
         "c0 20 0c fa56ea01 00000001 00000002",
@@ -307,6 +307,8 @@ FAULTS = [
     ("c0 08 00", WITHDRAW),
     ("80 09 04 c0000201", DISCARD),
     ("c0 10 07 00000000000000", WITHDRAW),
+    ("c0 10 00", WITHDRAW),
+    ("80 10 08 4004fc0049742400", WITHDRAW),  # flags of EXTENDED_COMMUNITIES
     ("c0 11 02 02 01", DISCARD),
     ("c0 20 0b 0000000000000000000000", WITHDRAW),
     ("c0 08 04 00000001 c0 08 04 00000002", DISCARD),  # twice: the first counts

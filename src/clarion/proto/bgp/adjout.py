@@ -22,10 +22,12 @@ from clarion.proto.bgp.attrs import (
     PathAttributes,
     encode_attribute,
     encode_attributes,
+    link_bandwidth_community,
 )
 from clarion.proto.bgp.iana import (
     FAMILY_OF_VERSION,
     IPV4_UNICAST,
+    NON_TRANSITIVE,
     AttributeCode,
     AttributeFlag,
     Family,
@@ -44,13 +46,17 @@ _ROOM: Final = BGP_MESSAGE_BYTES - HEADER_BYTES - 4
 class Route(msgspec.Struct, frozen=True, order=True):
     """One prefix to announce, and what users may set about it.
 
-    `communities` are 32-bit numbers (RFC 1997). `local_pref` reaches internal peers only.
+    `communities` are 32-bit numbers (RFC 1997), `extended_communities` 64-bit ones (RFC 4360 §2).
+    `local_pref` reaches internal peers only, non-transitive extended communities too.
+    `link_bandwidth` is in octets per second, 0 for none; it reaches all peers.
     """
 
     prefix: Prefix
     local_pref: int = 0
     communities: tuple[int, ...] = ()
     large_communities: tuple[LargeCommunity, ...] = ()
+    extended_communities: tuple[int, ...] = ()
+    link_bandwidth: float = 0.0
 
 
 class Terms(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,13 +68,14 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
     next_hops: tuple[tuple[Family, Address], ...]
 
 
-_Group = tuple[int, int, tuple[int, ...], tuple[LargeCommunity, ...]]
-"""IP version, local preference, communities: routes that agree in these share messages."""
+_Group = tuple[int, int, tuple[int, ...], tuple[LargeCommunity, ...], tuple[int, ...], float]
+"""IP version and all of a route but its prefix: routes that agree in these share messages."""
 
 
 def _fits(route: Route) -> bool:
     # RFC 4271 §9.2: attributes that leave no room for a prefix must not be advertised.
     octets = 4 * len(route.communities) + 12 * len(route.large_communities)
+    octets += 8 * len(route.extended_communities) + 8 * bool(route.link_bandwidth)
     return octets <= BGP_COMMUNITY_BYTES_MAX
 
 
@@ -78,6 +85,8 @@ def _group(route: Route) -> _Group:
         route.local_pref,
         route.communities,
         route.large_communities,
+        route.extended_communities,
+        route.link_bandwidth,
     )
 
 
@@ -317,7 +326,7 @@ class AdjOut:
         """The attributes of a group besides the multiprotocol ones."""
         terms = self._terms
         assert terms is not None
-        version, local_pref, communities, large = group
+        version, local_pref, communities, large, extended, bandwidth = group
         next_hop = self._next_hop(FAMILY_OF_VERSION[version])
         path: tuple[AsSegment, ...] = ()
         if not terms.internal:  # RFC 4271 §5.1.2: our ASN to external peers, empty to internal
@@ -331,12 +340,25 @@ class AdjOut:
             # RFC 4271 §5.1.5: always to internal peers, never to external ones.
             local_pref=local_pref if terms.internal else None,
             communities=tuple(sorted(set(communities))),
+            extended_communities=_extended(terms, extended, bandwidth),
             # RFC 6793 §4.2.2: the true path, for those beyond a two-octet speaker.
             as4_path=path if needs_as4 else None,
             # RFC 8092 §6: no duplicates.
             large_communities=tuple(sorted(set(large))),
         )
         return encode_attributes(attributes, four_octet_asn=terms.four_octet_asn)
+
+
+def _extended(terms: Terms, communities: tuple[int, ...], bandwidth: float) -> tuple[int, ...]:
+    """The extended communities that a peer is sent, each once and in ascending order."""
+    found = set(communities)
+    if not terms.internal:  # RFC 4360 §6: non-transitive ones do not cross the border of an AS
+        found = {community for community in found if not community & NON_TRANSITIVE}
+    if (
+        bandwidth
+    ):  # RFC 10005 §3.1: may be sent to external peers all the same, and must be to serve
+        found.add(link_bandwidth_community(terms.local_asn, bandwidth))
+    return tuple(sorted(found))
 
 
 def _pack(

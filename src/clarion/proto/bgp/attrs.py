@@ -6,6 +6,7 @@ RFC 4271 §4.3 and §5; multiprotocol RFC 4760; 4-octet ASN RFC 6793; communitie
 """
 
 import enum
+import struct
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -17,6 +18,7 @@ from clarion.proto.bgp.iana import (
     AS_TRANS,
     FAMILY_NAMES,
     IPV4_UNICAST,
+    LINK_BANDWIDTH,
     MAX_TWO_OCTET_ASN,
     AttributeCode,
     AttributeFlag,
@@ -76,6 +78,17 @@ class LargeCommunity(msgspec.Struct, frozen=True, order=True):
         return f"{self.global_admin}:{self.local1}:{self.local2}"
 
 
+def link_bandwidth_community(asn: int, octets_per_second: float) -> int:
+    """The link bandwidth as an extended community, non-transitive (RFC 10005 §2).
+
+    An ASN of four octets is written as AS_TRANS; the bandwidth as the nearest number of 32 bits,
+    which has to be below 3.4e38.
+    """
+    administrator = asn if asn <= MAX_TWO_OCTET_ASN else AS_TRANS
+    value = struct.pack(">HHf", LINK_BANDWIDTH, administrator, octets_per_second)
+    return int.from_bytes(value, "big")
+
+
 class MpReach(msgspec.Struct, frozen=True):
     """Routes of a family and their next hops: one, or a global and a link-local (RFC 2545 §3)."""
 
@@ -114,7 +127,7 @@ class PathAttributes(msgspec.Struct, frozen=True, kw_only=True):
     cluster_list: tuple[Address, ...] = ()
     mp_reach: MpReach | None = None
     mp_unreach: MpUnreach | None = None
-    extended_communities: tuple[bytes, ...] = ()
+    extended_communities: tuple[int, ...] = ()
     as4_path: tuple[AsSegment, ...] | None = None
     as4_aggregator: Aggregator | None = None
     large_communities: tuple[LargeCommunity, ...] = ()
@@ -365,8 +378,8 @@ TABLE: Final[tuple[Row, ...]] = (
         _A.EXTENDED_COMMUNITIES,
         _BOTH,
         "extended_communities",
-        lambda data, _: tuple(_units(data, 8)),
-        lambda value, _: b"".join(value),
+        lambda data, _: tuple(int.from_bytes(unit, "big") for unit in _units(data, 8)),
+        lambda value, _: b"".join(item.to_bytes(8, "big") for item in value),
         _WITHDRAW,
     ),
     # RFC 6793 §6: a malformed AS4_ attribute is discarded. Both are always four octets wide.

@@ -78,6 +78,12 @@ class CapabilityCode(enum.IntEnum):
     FQDN = 73
 
 
+NON_TRANSITIVE: Final = 0x40 << 56
+"""The bit of an extended community that keeps it within its AS (RFC 4360 §2)."""
+LINK_BANDWIDTH: Final = 0x4004
+"""Type of the non-transitive link bandwidth extended community (RFC 10005 §5)."""
+
+
 class AttributeFlag(enum.IntFlag):
     """Attribute flags octet (RFC 4271 §4.3)."""
 
