@@ -16,11 +16,11 @@ from .conftest import TEST_PREFIX, Segment
 
 pytestmark = pytest.mark.lab
 
-SPEAKING = (("frr", 1, 64512), ("bird", 2, 64500), ("gobgp", 3, 64500))
+SPEAKING = (("frr", 1, 64512), ("bird", 2, 64500), ("gobgp", 3, 64500), ("openbgpd", 4, 64500))
 
 
 def full_mesh(kind: str, number: int, asn: int) -> RouterConfig:
-    """Neighbours of one of the three: eBGP with FRR, iBGP between BIRD and GoBGP."""
+    """Neighbours of one of the routers: eBGP with FRR, iBGP among the others."""
     others = [(n, a) for _, n, a in SPEAKING if n != number]
     neighbors = [
         Neighbor(
@@ -37,7 +37,7 @@ def full_mesh(kind: str, number: int, asn: int) -> RouterConfig:
     )
 
 
-def test_three_routers_exchange_routes_over_both_families(segment: Segment) -> None:
+def test_four_routers_exchange_routes_over_both_families(segment: Segment) -> None:
     routers = {}
     for kind, number, asn in SPEAKING:
         routers[kind] = segment.router(kind, number, asn=asn)
@@ -45,20 +45,23 @@ def test_three_routers_exchange_routes_over_both_families(segment: Segment) -> N
         routers[kind].configure(full_mesh(kind, number, asn))
     for router in routers.values():
         router.wait_established()
-    frr, bird, gobgp = routers["frr"], routers["bird"], routers["gobgp"]
-    four = frr.wait_routes(4, {"203.0.113.2/32", "203.0.113.3/32"})
+    frr, bird, gobgp, openbgpd = (routers[kind] for kind, _, _ in SPEAKING)
+    four = frr.wait_routes(4, {f"203.0.113.{n}/32" for n in (2, 3, 4)})
     (direct,) = [path for path in four["203.0.113.2/32"] if path.peer == "192.0.2.2"]
     assert direct.as_path == (64500,)
     assert direct.next_hop == "192.0.2.2"
-    six = bird.wait_routes(6, {"2001:db8:ff::1/128", "2001:db8:ff::3/128"})
+    six = bird.wait_routes(6, {f"2001:db8:ff::{n}/128" for n in (1, 3, 4)})
     internal = [path for path in six["2001:db8:ff::3/128"] if path.peer == "2001:db8:1::3"]
     assert internal[0].local_pref == 100
     assert internal[0].as_path == ()
-    assert set(gobgp.wait_routes(4, {"203.0.113.1/32", "203.0.113.2/32"}))
+    gobgp.wait_routes(4, {f"203.0.113.{n}/32" for n in (1, 2, 4)})
+    theirs = openbgpd.wait_routes(4, {f"203.0.113.{n}/32" for n in (1, 2, 3)})
+    assert {(p.peer, p.as_path) for p in theirs["203.0.113.1/32"]} >= {("192.0.2.1", (64512,))}
+    assert {p.peer for p in openbgpd.bgp_routes(4)["203.0.113.4/32"]} == {""}
     assert "192.0.2.2" in frr.kernel_routes(4)["203.0.113.2/32"]
     wait_until(lambda: bird.kernel_routes(4), 10, "bird's kernel routes")
     assert bird.kernel_routes(4)["203.0.113.1/32"] == ["192.0.2.1"]
-    assert gobgp.neighbors()["192.0.2.1"].hold_time == 9
+    assert [router.neighbors()["192.0.2.1"].hold_time for router in (gobgp, openbgpd)] == [9, 9]
     for kind, number, asn in SPEAKING:
         routers[kind].configure(RouterConfig(asn=asn, router_id=f"192.0.2.{number}"))
     assert frr.learned(4) == {}

@@ -8,7 +8,7 @@ import select
 import signal
 import subprocess
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -58,6 +58,16 @@ def end_pid(pid: int, ticks: int, *, grace: float = 3.0) -> None:
         return
     finally:
         os.close(handle)
+
+
+def _group(leader: int) -> Iterator[int]:
+    """The processes of a group, its leader among them."""
+    for entry in Path("/proc").iterdir():
+        try:
+            if entry.name.isdigit() and os.getpgid(int(entry.name)) == leader:
+                yield int(entry.name)
+        except ProcessLookupError:
+            continue
 
 
 def run(
@@ -148,6 +158,11 @@ class Process:
         if self.alive:
             self._popen.send_signal(number)
 
+    def signal_group(self, number: int) -> None:
+        """Send a signal to the program, if it still runs, and to its children."""
+        if self.alive:
+            os.killpg(self.pid, number)
+
     def require(self, what: str) -> None:
         """Raise EndedError with the end of the log when the program does not run any more."""
         if not self.alive:
@@ -172,6 +187,19 @@ class Process:
         """SIGKILL, and gives the exit code."""
         self.signal(signal.SIGKILL)
         return self._popen.wait(10)
+
+    def kill_group(self) -> int:
+        """SIGKILL to the program and its children; all are gone when it gives the exit code."""
+        members = [(pid, start_ticks(pid)) for pid in _group(self.pid)]
+        self.signal_group(signal.SIGKILL)
+        code = self._popen.wait(10)
+        wait_until(
+            lambda: all(start_ticks(pid) != ticks for pid, ticks in members if ticks),
+            10,
+            f"{self.argv[0]} (pid {self.pid}): its children are gone",
+            interval=0.01,
+        )
+        return code
 
     def tail(self, lines: int = 20) -> str:
         """The last lines of the log, for messages."""

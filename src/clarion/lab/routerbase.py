@@ -1,6 +1,7 @@
 """What the lab's routers have in common: one configuration, one view of routes and neighbours."""
 
 import ipaddress
+import re
 import signal
 from abc import ABC, abstractmethod
 from pathlib import Path
@@ -113,6 +114,7 @@ WELL_KNOWN = {
     "no-export": "65535:65281",
     "no-advertise": "65535:65282",
     "local-AS": "65535:65283",
+    "no-export-subconfed": "65535:65283",
     "no-peer": "65535:65284",
 }
 
@@ -121,8 +123,8 @@ def community_text(value: str | int) -> str:
     """A community as `a:b`, from a number, a name that the router uses, or `a:b` itself."""
     if isinstance(value, int):
         return f"{value >> 16}:{value & 0xFFFF}"
-    by_camel = {name.replace("-", "").lower(): text for name, text in WELL_KNOWN.items()}
-    return by_camel.get(value.replace("-", "").lower(), value)
+    by_letters = {name.replace("-", "").lower(): text for name, text in WELL_KNOWN.items()}
+    return by_letters.get(re.sub("[-_]", "", value).lower(), value)
 
 
 def canonical_prefix(text: str) -> str:
@@ -232,9 +234,9 @@ class Router(ABC):
         self.daemons.clear()
 
     def kill(self) -> None:
-        """End the daemons with SIGKILL."""
+        """End the daemons and their children with SIGKILL."""
         for daemon in self.daemons:
-            daemon.kill()
+            daemon.kill_group()
         self.daemons.clear()
 
     def restart(self, *, hard: bool = False) -> None:
@@ -248,12 +250,12 @@ class Router(ABC):
     def pause(self) -> None:
         """Freeze the daemons: TCP stays up, nothing is answered (SIGSTOP)."""
         for daemon in self.daemons:
-            daemon.signal(signal.SIGSTOP)
+            daemon.signal_group(signal.SIGSTOP)
 
     def resume(self) -> None:
         """Undo `pause`."""
         for daemon in self.daemons:
-            daemon.signal(signal.SIGCONT)
+            daemon.signal_group(signal.SIGCONT)
 
 
 def _inside(prefix: str, scope: ipaddress.IPv4Network | ipaddress.IPv6Network) -> bool:

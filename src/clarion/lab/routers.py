@@ -1,8 +1,9 @@
-"""The routers of the lab: FRR, BIRD and GoBGP with one configuration and one view."""
+"""The routers of the lab: FRR, BIRD, GoBGP and OpenBGPD with one configuration and one view."""
 
 from clarion.lab.bird import Bird
 from clarion.lab.frr import Frr
 from clarion.lab.gobgp import Gobgp
+from clarion.lab.openbgpd import Openbgpd
 from clarion.lab.process import LabError, wait_until
 from clarion.lab.routerbase import (
     Neighbor,
@@ -13,7 +14,7 @@ from clarion.lab.routerbase import (
     Routes,
 )
 
-ROUTERS: dict[str, type[Router]] = {router.kind: router for router in (Frr, Bird, Gobgp)}
+ROUTERS: dict[str, type[Router]] = {router.kind: router for router in (Frr, Bird, Gobgp, Openbgpd)}
 
 __all__ = [
     "ROUTERS",
@@ -23,6 +24,7 @@ __all__ = [
     "LabError",
     "Neighbor",
     "NeighborState",
+    "Openbgpd",
     "RoutePath",
     "Router",
     "RouterConfig",
