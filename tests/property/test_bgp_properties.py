@@ -44,9 +44,11 @@ from clarion.proto.bgp.notify import (
 )
 from clarion.proto.bgp.open import (
     Capabilities,
+    GracefulRestart,
     NextHopEncoding,
     Open,
     RawCapability,
+    RestartFamily,
     decode_open,
     encode_open,
 )
@@ -134,10 +136,19 @@ capabilities = st.builds(
     ).map(tuple),
     four_octet_asn=st.none() | asns,
     enhanced_route_refresh=st.booleans(),
+    extended_messages=st.booleans(),
+    graceful_restart=st.none()
+    | st.builds(
+        GracefulRestart,
+        st.integers(0, 0xFFF),
+        st.booleans(),
+        st.booleans(),
+        many(st.builds(RestartFamily, st.builds(Family, u16, u8), st.booleans()), 3),
+    ),
     unknown=many(
         st.builds(
             RawCapability,
-            u8.filter(lambda code: code not in (1, 2, 5, 65, 70)),
+            u8.filter(lambda code: code not in (1, 2, 5, 6, 64, 65, 70)),
             st.binary(max_size=255),
         ),
         4,

@@ -66,6 +66,8 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
     internal: bool
     four_octet_asn: bool
     next_hops: tuple[tuple[Family, Address], ...]
+    message_bytes: int = BGP_MESSAGE_BYTES
+    """The longest message that the peer takes (RFC 8654 §4)."""
 
 
 _Group = tuple[int, int, tuple[int, ...], tuple[LargeCommunity, ...], tuple[int, ...], float]

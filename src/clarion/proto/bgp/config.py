@@ -11,7 +11,7 @@ import msgspec
 from clarion.base.addr import Address
 from clarion.base.limits import BGP_HOLD_SECONDS, BGP_RECONNECT_SECONDS_MAX
 from clarion.proto.bgp.iana import BGP_PORT, IPV4_UNICAST, IPV6_UNICAST, Family
-from clarion.proto.bgp.open import Capabilities
+from clarion.proto.bgp.open import AgreedRestart, Capabilities
 
 
 class DynamicAsn(enum.Enum):
@@ -40,7 +40,10 @@ class PeerConfig(msgspec.Struct, frozen=True, kw_only=True):
         ttl_security: Hops that an arriving packet may have travelled (RFC 5082); 0 for any.
         passive: Wait for the peer to connect.
         families: Offered to the peer.
-        max_prefixes: More than so many inbound prefixes end the session; 0 for any number.
+        max_prefixes: More than so many inbound prefixes of one family end the session; 0 for any
+            number.
+        graceful_restart: Seconds for which the peer is asked to keep our routes while this program
+            restarts (RFC 4724); 0 does not offer the capability.
     """
 
     name: str
@@ -60,6 +63,7 @@ class PeerConfig(msgspec.Struct, frozen=True, kw_only=True):
     passive: bool = False
     families: tuple[Family, ...] = (IPV4_UNICAST, IPV6_UNICAST)
     max_prefixes: int = 0
+    graceful_restart: float = 0.0
 
     def __repr__(self) -> str:
         """Never shows the password."""
@@ -118,6 +122,8 @@ CHANGE_EFFECTS: Final[dict[str, ChangeEffect]] = {
     "passive": ChangeEffect.LIVE,
     "families": ChangeEffect.RESET,
     "max_prefixes": ChangeEffect.LIVE,
+    # A capability, offered like the hold time.
+    "graceful_restart": ChangeEffect.NEXT_SESSION,
 }
 """What a change of each field does; `plan` shows it to the user before it happens."""
 
@@ -176,6 +182,24 @@ class FamilyStatus(msgspec.Struct, frozen=True):
     next_hop: Address | None = None
 
 
+class InboundStatus(msgspec.Struct, frozen=True):
+    """What the peer announces of a family; nothing of it is used.
+
+    Attributes:
+        prefixes: Announced now; `more` when they are no longer counted one by one.
+        limit: More than so many end the session; 0 for any number.
+        warning: Three quarters of the limit are reached.
+        complete: The peer has said that its first transfer is over (End-of-RIB, RFC 4724 §2).
+    """
+
+    family: Family
+    prefixes: int = 0
+    more: bool = False
+    limit: int = 0
+    warning: bool = False
+    complete: bool = False
+
+
 class State(enum.IntEnum):
     """States of RFC 4271 §8.2.2, numbered as in the BGP MIB."""
 
@@ -192,10 +216,22 @@ class State(enum.IntEnum):
 
 
 class SessionStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """One session at one moment. `since` is on the clock that the session is driven by.
+    """One session at one moment. Moments (`since`, `..._at`) are on the clock that drives it.
 
-    `last_error` says why there is no session now, or why the last one ended; the notifications are
-    the last ones of each direction, in words.
+    Attributes:
+        last_error: Why there is no session now, or why the last one ended.
+        last_notification_sent: The last one in words, as is `last_notification_received`.
+        established_count: How often the session was established.
+        flaps: How often it was lost again, for whatever reason.
+        time_to_established: Seconds from the start, or from the last loss, until the session was
+            established the last time.
+        our_capabilities: What our OPEN on the present connection offers.
+        peer_capabilities: What the peer's OPEN offered.
+        route_refresh: The peer may ask for all routes again (RFC 2918).
+        enhanced_route_refresh: They then come between markers (RFC 7313).
+        extended_messages: Messages to the peer may be longer than 4,096 octets (RFC 8654).
+        restart: Graceful restart as agreed; None when one side does not offer it.
+        families: What is sent, and `inbound` what is received.
     """
 
     name: str
@@ -204,9 +240,14 @@ class SessionStatus(msgspec.Struct, frozen=True, kw_only=True):
     state: State
     since: float
     last_error: str = ""
+    last_error_at: float | None = None
     last_notification_sent: str = ""
+    last_notification_sent_at: float | None = None
     last_notification_received: str = ""
+    last_notification_received_at: float | None = None
     established_count: int = 0
+    flaps: int = 0
+    time_to_established: float | None = None
     local_address: Address | None = None
     local_port: int = 0
     remote_address: Address | None = None
@@ -217,8 +258,14 @@ class SessionStatus(msgspec.Struct, frozen=True, kw_only=True):
     internal: bool = False
     hold_time: float | None = None
     keepalive_time: float | None = None
+    our_capabilities: Capabilities | None = None
     peer_capabilities: Capabilities | None = None
+    route_refresh: bool = False
+    enhanced_route_refresh: bool = False
+    extended_messages: bool = False
+    restart: AgreedRestart | None = None
     families: tuple[FamilyStatus, ...] = ()
+    inbound: tuple[InboundStatus, ...] = ()
     prefixes_announced: int = 0
     prefixes_pending: int = 0
     prefixes_refused: int = 0

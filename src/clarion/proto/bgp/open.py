@@ -1,7 +1,8 @@
 """OPEN messages and capabilities, and what two OPENs together allow.
 
 RFC 4271 §4.2 and §6.2; capabilities RFC 5492; extended optional parameters RFC 9072; 4-octet ASN
-RFC 6793; identifiers RFC 6286. A capability without a meaning here is kept as it came.
+RFC 6793; identifiers RFC 6286; graceful restart RFC 4724 and 8538; extended messages RFC 8654. A
+capability without a meaning here is kept as it came.
 """
 
 from typing import Final
@@ -26,6 +27,21 @@ from clarion.proto.bgp.iana import (
 from clarion.proto.bgp.wire import encode_frame
 
 _FIXED_BYTES: Final = 10
+# RFC 4724 §3, RFC 8538 §2: two flags before 12 bits of seconds, one flag in each family's octet.
+_RESTARTING: Final = 0x8000
+_NOTIFICATIONS: Final = 0x4000
+_RESTART_TIME: Final = 0x0FFF
+_FORWARDING_PRESERVED: Final = 0x80
+
+
+_BARE: Final = frozenset(
+    (
+        CapabilityCode.ROUTE_REFRESH,
+        CapabilityCode.EXTENDED_MESSAGE,
+        CapabilityCode.ENHANCED_ROUTE_REFRESH,
+    )
+)
+"""Capabilities that say all by being there (RFC 2918 §2, RFC 8654 §3, RFC 7313 §3.1)."""
 
 
 class NextHopEncoding(msgspec.Struct, frozen=True, order=True):
@@ -42,6 +58,29 @@ class RawCapability(msgspec.Struct, frozen=True, order=True):
     data: bytes = b""
 
 
+class RestartFamily(msgspec.Struct, frozen=True, order=True):
+    """A family whose routes survive a restart; did its traffic in the last one (the F bit)?"""
+
+    family: Family
+    forwarding_preserved: bool = False
+
+
+class GracefulRestart(msgspec.Struct, frozen=True):
+    """The graceful restart capability (RFC 4724 §3).
+
+    Attributes:
+        restart_time: Whole seconds from the loss of a session until it should be back.
+        restarting: The R bit: the speaker comes back from a restart.
+        notifications: The N bit: routes are kept after a NOTIFICATION too (RFC 8538 §2).
+        families: Empty from a speaker that only helps others to restart (RFC 4724 §4).
+    """
+
+    restart_time: int = 0
+    restarting: bool = False
+    notifications: bool = False
+    families: tuple[RestartFamily, ...] = ()
+
+
 class Capabilities(msgspec.Struct, frozen=True):
     """What a speaker offers. `four_octet_asn` is its ASN, or None when it knows two octets only."""
 
@@ -50,6 +89,8 @@ class Capabilities(msgspec.Struct, frozen=True):
     extended_next_hops: tuple[NextHopEncoding, ...] = ()
     four_octet_asn: int | None = None
     enhanced_route_refresh: bool = False
+    extended_messages: bool = False
+    graceful_restart: GracefulRestart | None = None
     unknown: tuple[RawCapability, ...] = ()
 
 
@@ -120,12 +161,26 @@ def _capability_items(offer: Capabilities) -> list[tuple[int, bytes]]:
             for row in offer.extended_next_hops
         )
         items.append((CapabilityCode.EXTENDED_NEXT_HOP, b"".join(rows)))
+    if offer.extended_messages:
+        items.append((CapabilityCode.EXTENDED_MESSAGE, b""))
+    if offer.graceful_restart is not None:
+        items.append((CapabilityCode.GRACEFUL_RESTART, _restart_value(offer.graceful_restart)))
     if offer.four_octet_asn is not None:
         items.append((CapabilityCode.FOUR_OCTET_ASN, offer.four_octet_asn.to_bytes(4, "big")))
     if offer.enhanced_route_refresh:
         items.append((CapabilityCode.ENHANCED_ROUTE_REFRESH, b""))
     items.extend((raw.code, raw.data) for raw in offer.unknown)
     return items
+
+
+def _restart_value(offer: GracefulRestart) -> bytes:
+    flags = offer.restarting * _RESTARTING | offer.notifications * _NOTIFICATIONS
+    rows = (
+        row.family.afi.to_bytes(2, "big")
+        + bytes((row.family.safi, row.forwarding_preserved * _FORWARDING_PRESERVED))
+        for row in offer.families
+    )
+    return (flags | offer.restart_time).to_bytes(2, "big") + b"".join(rows)
 
 
 def decode_open(body: bytes) -> Open:
@@ -198,23 +253,49 @@ def _interpret(raw: list[RawCapability]) -> Capabilities:
     families: dict[Family, None] = {}
     next_hops: dict[NextHopEncoding, None] = {}
     unknown: list[RawCapability] = []
-    refresh = enhanced = False
+    bare: set[int] = set()
     asn: int | None = None
+    restart: GracefulRestart | None = None
     for item in raw:
         data = item.data
         if item.code == CapabilityCode.MULTIPROTOCOL and len(data) == 4:
             families[Family(int.from_bytes(data[:2], "big"), data[3])] = None
-        elif item.code == CapabilityCode.ROUTE_REFRESH and not data:
-            refresh = True
+        elif item.code in _BARE and not data:
+            bare.add(item.code)
         elif item.code == CapabilityCode.EXTENDED_NEXT_HOP and data and len(data) % 6 == 0:
             next_hops.update(dict.fromkeys(_next_hop_rows(data)))
         elif item.code == CapabilityCode.FOUR_OCTET_ASN and len(data) == 4:
             asn = int.from_bytes(data, "big")
-        elif item.code == CapabilityCode.ENHANCED_ROUTE_REFRESH and not data:
-            enhanced = True
+        elif item.code == CapabilityCode.GRACEFUL_RESTART and len(data) % 4 == 2:
+            restart = _read_restart(data)  # RFC 4724 §3: of several the last one counts
         else:
             unknown.append(item)
-    return Capabilities(tuple(families), refresh, tuple(next_hops), asn, enhanced, tuple(unknown))
+    return Capabilities(
+        families=tuple(families),
+        route_refresh=CapabilityCode.ROUTE_REFRESH in bare,
+        extended_next_hops=tuple(next_hops),
+        four_octet_asn=asn,
+        enhanced_route_refresh=CapabilityCode.ENHANCED_ROUTE_REFRESH in bare,
+        extended_messages=CapabilityCode.EXTENDED_MESSAGE in bare,
+        graceful_restart=restart,
+        unknown=tuple(unknown),
+    )
+
+
+def _read_restart(data: bytes) -> GracefulRestart:
+    head = int.from_bytes(data[:2], "big")
+    return GracefulRestart(
+        restart_time=head & _RESTART_TIME,
+        restarting=bool(head & _RESTARTING),
+        notifications=bool(head & _NOTIFICATIONS),
+        families=tuple(
+            RestartFamily(
+                Family(int.from_bytes(data[i : i + 2], "big"), data[i + 2]),
+                bool(data[i + 3] & _FORWARDING_PRESERVED),
+            )
+            for i in range(2, len(data), 4)
+        ),
+    )
 
 
 def _next_hop_rows(data: bytes) -> list[NextHopEncoding]:
@@ -223,6 +304,30 @@ def _next_hop_rows(data: bytes) -> list[NextHopEncoding]:
         NextHopEncoding(Family(words[i], words[i + 1]), words[i + 2])
         for i in range(0, len(words), 3)
     ]
+
+
+class AgreedRestart(msgspec.Struct, frozen=True, kw_only=True):
+    """Graceful restart as agreed with the peer: both offered it (RFC 4724 §3). Times are seconds.
+
+    Attributes:
+        restart_time: How long the peer keeps our routes when we are gone.
+        restarting: We said that we come back from a restart.
+        forwarding_preserved: Families of which we said that traffic never stopped.
+        notifications: Both keep routes after a NOTIFICATION too (RFC 8538 §2).
+        peer_restart_time: How long the peer says that its own restart may take.
+        peer_restarting: The peer said that it comes back from a restart.
+        peer_families: Families whose routes the peer can keep through its own restart.
+        peer_forwarding_preserved: Those of them whose traffic it says never stopped.
+    """
+
+    restart_time: float
+    restarting: bool = False
+    forwarding_preserved: tuple[Family, ...] = ()
+    notifications: bool = False
+    peer_restart_time: float = 0.0
+    peer_restarting: bool = False
+    peer_families: tuple[Family, ...] = ()
+    peer_forwarding_preserved: tuple[Family, ...] = ()
 
 
 class Negotiated(msgspec.Struct, frozen=True):
@@ -237,6 +342,8 @@ class Negotiated(msgspec.Struct, frozen=True):
     route_refresh: bool
     enhanced_route_refresh: bool
     ipv4_over_ipv6_next_hop: bool
+    extended_messages: bool
+    restart: AgreedRestart | None
     peer_capabilities: Capabilities
 
 
@@ -266,8 +373,32 @@ def negotiate(ours: Open, theirs: Open) -> Negotiated:
         enhanced_route_refresh=mine.enhanced_route_refresh and other.enhanced_route_refresh,
         ipv4_over_ipv6_next_hop=extended in mine.extended_next_hops
         and extended in other.extended_next_hops,
+        # RFC 8654 §4: who offers it can take long messages, whatever the other side offers.
+        extended_messages=other.extended_messages,
+        restart=_agree_restart(mine.graceful_restart, other.graceful_restart),
         peer_capabilities=other,
     )
+
+
+def _agree_restart(
+    mine: GracefulRestart | None, other: GracefulRestart | None
+) -> AgreedRestart | None:
+    if mine is None or other is None:  # RFC 4724 §3: only between two that know the procedures
+        return None
+    return AgreedRestart(
+        restart_time=float(mine.restart_time),
+        restarting=mine.restarting,
+        forwarding_preserved=_preserved(mine),
+        notifications=mine.notifications and other.notifications,  # RFC 8538 §2
+        peer_restart_time=float(other.restart_time),
+        peer_restarting=other.restarting,
+        peer_families=tuple(row.family for row in other.families),
+        peer_forwarding_preserved=_preserved(other),
+    )
+
+
+def _preserved(restart: GracefulRestart) -> tuple[Family, ...]:
+    return tuple(row.family for row in restart.families if row.forwarding_preserved)
 
 
 def bad_peer_asn(found: int, wanted: str) -> DecodeError:
