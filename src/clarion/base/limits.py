@@ -132,6 +132,16 @@ BGP_LISTEN_BACKLOG = 128
 # Seconds between attempts to bind the listener.
 BGP_LISTEN_RETRY_SECONDS = 10.0
 
+# BFD: intervals, multiplier and least TTL of multihop packets where a profile is silent, as in FRR.
+BFD_INTERVAL_SECONDS = 0.3
+BFD_ECHO_SECONDS = 0.05
+BFD_DETECT_MULTIPLIER = 3
+BFD_MULTIHOP_TTL_MIN = 254
+# While a session is not up, nobody sends faster (RFC 5880 §6.8.3); nor while echo does the work.
+BFD_SLOW_SECONDS = 1.0
+# Packets read from one socket before the others have their turn.
+BFD_RECEIVE_BATCH_PACKETS = 64
+
 # Back end FRR: seconds in which changes are gathered before FRR is told.
 FRR_GATHER_SECONDS = 0.2
 # Seconds between two looks at FRR's sessions.
