@@ -10,7 +10,8 @@ import sys
 
 import msgspec
 
-from clarion.edge.bgp import BgpSpeaker, ListenerStatus
+from clarion.edge.bgp import BgpSpeaker
+from clarion.edge.bgp_listener import ListenerStatus
 from clarion.edge.clock import SystemClock, SystemEntropy
 from clarion.proto.bgp.adjout import Route
 from clarion.proto.bgp.config import PeerConfig, SessionStatus

@@ -11,7 +11,8 @@ import pytest
 from clarion.base.addr import Address, Prefix, parse_address, parse_prefix
 from clarion.base.errors import InvalidInputError
 from clarion.edge import tcp
-from clarion.edge.bgp import BgpSpeaker, default_router_id
+from clarion.edge.bgp import BgpSpeaker
+from clarion.edge.bgp_host import default_router_id
 from clarion.edge.clock import SystemClock, SystemEntropy
 from clarion.edge.ifaddrs import InterfaceAddress, companions, interface_addresses
 from clarion.proto.bgp.adjout import Route
