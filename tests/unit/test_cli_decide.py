@@ -139,6 +139,8 @@ def test_plan_as_json_and_yaml_agree() -> None:
         "local_pref": 0,
         "communities": ["8000:800"],
         "large_communities": [],
+        "extended_communities": [],
+        "weight": 0,
     }
 
 

@@ -39,6 +39,8 @@ OTHER: dict[str, Any] = {
     "bfd_profile": "fast",
     "graceful_restart": True,
     "ebgp_multihop": True,
+    "ttl_security": 1,
+    "max_prefixes": 10,
     "vrf": "red",
     "families": frozenset((4,)),
     "lacking": ("vrf",),

@@ -192,6 +192,10 @@ def wish(**kw: Any) -> list[Any]:
     return [P, b.service("web", **kw)]
 
 
+LOCAL = b.service("web", local=True)
+WEIGHTED = b.bgp_advertisement(weighted=True)
+DRAINS = Options(graceful_shutdown=True)
+
 # Code -> objects and question that bring it into an answer.
 ANSWERS: list[tuple[str, list[Any], str]] = [
     ("address-kept", wish(ingress=("192.0.2.1",)), "service web"),
@@ -267,7 +271,14 @@ ANSWERS: list[tuple[str, list[Any], str]] = [
     ("bgp-local-pref-highest", [b.pool("p", "192.0.2.0-192.0.2.5"), b.pool("q", "192.0.2.6-192.0.2.12"), b.service("web", ips="192.0.2.5"), b.service("b", ips="192.0.2.6"), EP, b.endpoints("b", "n1"), *N, b.bgp_advertisement("a", pools=["p"], length=30), b.bgp_advertisement("b", pools=["q"], length=30, local_pref=1), R], "peer r"),
     ("peer-not-on-node", [P, WEB, EP, *N, BGP, b.peer("r", nodes=["zone=east"])], "service web"),
     ("peer-not-told", [P, WEB, EP, *N, b.bgp_advertisement(peers=["q"]), b.peer("q", "198.51.100.9"), R], "service web"),
-    ("peer-not-supported", [P, WEB, EP, *N, BGP, b.peer("r", vrf="red")], "peer r"),
+    ("peer-not-supported", [P, WEB, EP, *N, BGP, b.peer("r", peer_port=20000), Options(backend="frr-k8s")], "peer r"),
+    ("bgp-weighted", [P, LOCAL, EP, *N, WEIGHTED, R], "service web"),
+    ("bgp-weight-missing", [P, WEB, EP, *N, WEIGHTED, R], "peer r"),
+    ("bgp-weight-not-local", [P, WEB, EP, *N, WEIGHTED, R], "service web"),
+    ("bgp-weight-unknown", [P, LOCAL, *N, WEIGHTED, R, ASSUME], "service web"),
+    ("node-cordoned", [P, WEB, EP, b.node("n1", cordoned=True), BGP, R, DRAINS], "node n1"),
+    ("node-cordoned", [P, WEB, EP, b.node("n1", cordoned=True), BGP, R, DRAINS], "service web"),
+    ("node-stopping", [P, WEB, EP, b.node("n1"), BGP, R, "stopping=n1"], "service web"),
     ("peer-without-family", [P, WEB, EP, *N, BGP, b.peer("r", "2001:db8::1"), Options(backend="frr")], "service web"),
     ("no-peers", [P, WEB, EP, *N, BGP], "service web"),
     ("address-free", [P], "address 192.0.2.1"),
@@ -302,6 +313,7 @@ def answer(items: list[Any], question: str) -> ReasonTree:
     rests = tuple(item for item in items if isinstance(item, Rest))
     settings = dict(item.split("=") for item in items if isinstance(item, str))
     speakers = [settings.pop("speakers")] if "speakers" in settings else None
+    stopping = (settings.pop("stopping"),) if "stopping" in settings else ()
     incumbents = {key: value for key, value in settings.items() if "." in key}
     interfaces = {
         key: [value] if value else [] for key, value in settings.items() if "." not in key
@@ -310,7 +322,7 @@ def answer(items: list[Any], question: str) -> ReasonTree:
         objects, options, speakers=speakers, interfaces=interfaces, incumbents=incumbents
     )
     snapshot = msgspec.structs.replace(
-        snapshot, resting=rests, now=6.0, observed=observed, in_force=in_force
+        snapshot, resting=rests, now=6.0, observed=observed, in_force=in_force, stopping=stopping
     )
     kind, name, *focus = question.split()
     narrowed = Focus(**dict(item.split("=") for item in focus))

@@ -158,7 +158,7 @@ def test_a_password_is_in_no_text_for_people() -> None:
         ({"peer_port": 16384}, [], True),
         ({"peer_port": 16385}, ["back-end-lacks"], False),
         ({"local_asn": 64999}, [], True),
-        ({"local_asn": 64999, "peer_asn": 64500}, ["back-end-lacks"], True),
+        ({"local_asn": 64999, "peer_asn": 64500}, ["local-asn-internal"], True),
     ],
 )
 def test_what_frr_k8s_would_refuse_for_all_peers_is_a_problem_of_one(

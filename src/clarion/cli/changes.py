@@ -110,18 +110,24 @@ def _attributes(item: RouteChange) -> str:
         return ", ".join(pairs)
     route = item.before or item.after
     assert route is not None, "a change has one side at least"
-    parts = [f"local pref {route.local_pref}"] if route.local_pref else []
-    return ", ".join([*parts, communities_text(route)]).strip(", ") or "-"
+    parts = [
+        f"local pref {route.local_pref}" if route.local_pref else "",
+        communities_text(route),
+        f"weight {route.weight}" if route.weight else "",
+    ]
+    return ", ".join(filter(None, parts)) or "-"
 
 
 def _shown(attributes: Sequence[str]) -> list[str]:
-    """Both kinds of communities are shown as one."""
-    names = ("communities" if name == "large_communities" else name for name in attributes)
+    """All kinds of communities are shown as one."""
+    names = ("communities" if name.endswith("communities") else name for name in attributes)
     return list(dict.fromkeys(names))
 
 
 def _value(route: AdvertisedRoute, name: str) -> str:
-    return str(route.local_pref) if name == "local_pref" else communities_text(route) or "none"
+    if name.endswith("communities"):
+        return communities_text(route) or "none"
+    return str(getattr(route, name))
 
 
 def _pools(found: PlanDiff) -> Iterator[tuple[str, ...]]:

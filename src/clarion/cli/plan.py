@@ -243,7 +243,8 @@ def _route_rows(plan: Plan) -> Iterator[tuple[str, ...]]:
         for peer in node.peers.values():
             for item in peer.routes:
                 route = item.route
-                texts = communities_text(route) or "-"
+                weight = f"weight {route.weight}" if route.weight else ""
+                texts = " ".join(filter(None, (communities_text(route), weight))) or "-"
                 key = (peer.peer, str(route.prefix), str(route.local_pref or "-"), texts)
                 rows.setdefault(key, ([], listed(item.services, 2)))[0].append(node.node)
     for row, (nodes, services) in rows.items():

@@ -9,6 +9,9 @@ from clarion.proto.bgp.attrs import LargeCommunity
 from clarion.proto.bgp.config import DynamicAsn, PeerConfig
 from clarion.proto.bgp.iana import IPV4_UNICAST, IPV6_UNICAST
 
+WEIGHT_OCTETS_PER_SECOND = 125_000
+"""The bandwidth that stands for one endpoint: 1 Mbit/s, the unit in which FRR counts it."""
+
 _FAMILIES = ((4, IPV4_UNICAST), (6, IPV6_UNICAST))
 
 
@@ -17,7 +20,7 @@ def peer_config(peer: Peer) -> PeerConfig:
     assert peer.address is not None, "a peer without an address is refused by the decision"
     config = PeerConfig(
         name=peer.name,
-        local_asn=peer.my_asn,
+        local_asn=peer.local_asn or peer.my_asn,
         peer_asn=DynamicAsn(peer.dynamic_asn) if peer.dynamic_asn else peer.peer_asn,
         peer_address=peer.address,
         peer_port=peer.port,
@@ -26,6 +29,8 @@ def peer_config(peer: Peer) -> PeerConfig:
         keepalive_time=peer.keepalive_time,
         password=peer.password,
         ebgp_multihop=peer.ebgp_multihop,
+        ttl_security=peer.ttl_security,
+        max_prefixes=peer.max_prefixes,
         passive=peer.passive,
         families=tuple(family for version, family in _FAMILIES if version in peer.families),
     )
@@ -39,4 +44,11 @@ def peer_config(peer: Peer) -> PeerConfig:
 def bgp_route(route: AdvertisedRoute) -> Route:
     """A route as a session takes it."""
     large = tuple(LargeCommunity(*parts) for parts in route.large_communities)
-    return Route(route.prefix, route.local_pref, route.communities, large)
+    return Route(
+        route.prefix,
+        route.local_pref,
+        route.communities,
+        large,
+        route.extended_communities,
+        float(route.weight * WEIGHT_OCTETS_PER_SECOND),
+    )

@@ -1,7 +1,8 @@
 """Which prefix goes to which peer with which attributes.
 
 A service contributes one prefix per address and advertisement. Equal prefixes of many services and
-advertisements are one route: its communities are the union, its local preference is the highest.
+advertisements are one route: its communities are the union, its local preference is the highest,
+and its weight the sum, unless one of the services has none.
 """
 
 from collections.abc import Iterable, Mapping
@@ -9,7 +10,7 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from clarion.base.addr import BITS, Address, Prefix, covering_prefix
-from clarion.decide.communities import LargeCommunity
+from clarion.decide.communities import GRACEFUL_SHUTDOWN, LargeCommunity
 from clarion.decide.endpoints import Serving, is_local
 from clarion.decide.nodes import Nodes
 from clarion.decide.reasons import Reason, reason
@@ -21,12 +22,19 @@ from clarion.model.meta import ObjectKey
 
 
 class AdvertisedRoute(msgspec.Struct, frozen=True, order=True, gc=False):
-    """A route as it is sent. Local preference goes to internal peers only; 0 when unset."""
+    """A route as it is sent. Local preference goes to internal peers only; 0 when unset.
+
+    Attributes:
+        extended_communities: Numbers of 64 bits (RFC 4360).
+        weight: Endpoints behind it on this node, by which routers share traffic; 0 says nothing.
+    """
 
     prefix: Prefix
     local_pref: int = 0
     communities: tuple[int, ...] = ()
     large_communities: tuple[LargeCommunity, ...] = ()
+    extended_communities: tuple[int, ...] = ()
+    weight: int = 0
 
 
 class BGPDecision(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -36,12 +44,14 @@ class BGPDecision(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         prefixes: Advertisement -> what it makes of the addresses.
         nodes: Node that announces -> the advertisements under which it does.
         refused: Every other node, with its reason.
+        weights: Node -> endpoints on it, where an advertisement asks for them.
     """
 
     addresses: tuple[Address, ...] = ()
     prefixes: dict[str, tuple[Prefix, ...]] = msgspec.field(default_factory=dict)
     nodes: dict[str, tuple[str, ...]] = msgspec.field(default_factory=dict)
     refused: dict[str, Reason] = msgspec.field(default_factory=dict)
+    weights: dict[str, int] = msgspec.field(default_factory=dict)
     reasons: tuple[Reason, ...] = ()
 
     @property
@@ -77,6 +87,8 @@ def decide_bgp(
             if not serving.on(node):
                 refused[node] = reason("node-without-local-endpoint")
         telling = {node: ads for node, ads in telling.items() if serving.on(node)}
+    weighted = tuple(name for name in names if nodes.config.bgp[name].weighted)
+    notes += _weight_notes(weighted, service, serving)
     notes[:0] = [
         *(reason("bgp-announced", advertisement=name) for name in names if telling),
         *_aggregation_notes(prefixes, addresses),
@@ -86,6 +98,7 @@ def decide_bgp(
         prefixes=prefixes,
         nodes=telling,
         refused=refused,
+        weights=_weights(telling, service, serving) if weighted else {},
         reasons=tuple(notes),
     )
 
@@ -116,16 +129,44 @@ def _aggregation_notes(
                 yield reason("bgp-aggregated", address=str(address), prefix=str(prefix))
 
 
+def _weights(telling: Iterable[str], service: Service, serving: Serving) -> dict[str, int]:
+    """Ready endpoints of each announcing node; with policy Cluster every node sends to them all."""
+    if not is_local(service) or serving.assumed:
+        return {}
+    return {node: serving.by_node[node] for node in telling}
+
+
+def _weight_notes(names: Iterable[str], service: Service, serving: Serving) -> Iterable[Reason]:
+    for name in names:
+        if not is_local(service):
+            yield reason("bgp-weight-not-local", advertisement=name)
+        elif serving.assumed:
+            yield reason("bgp-weight-unknown", advertisement=name)
+
+
 class RouteTable:
     """Routes made of the contributions of services under some advertisements.
 
     One table serves every peer that hears the same advertisements. What a change of one service
     costs does not depend on how many others there are.
+
+    Args:
+        ads: The advertisements, by name.
+        families: IP versions of the routes that are carried.
+        draining: Why the node sheds its traffic; None if it does not.
     """
 
-    def __init__(self, ads: Mapping[str, BGPSettings], families: frozenset[int]) -> None:
+    def __init__(
+        self,
+        ads: Mapping[str, BGPSettings],
+        families: frozenset[int],
+        draining: Reason | None = None,
+    ) -> None:
         self._ads = ads
         self._families = families
+        self._draining = draining
+        self._weighted = any(ad.weighted for ad in ads.values())
+        self._weights: dict[ObjectKey, int] = {}
         self._parts: dict[ObjectKey, tuple[tuple[str, Prefix], ...]] = {}
         self._sources: dict[Prefix, dict[str, set[ObjectKey]]] = {}
         self._attributes: dict[tuple[str, ...], AdvertisedRoute] = {}
@@ -147,6 +188,12 @@ class RouteTable:
         old = self._parts.pop(service, ())
         if parts:
             self._parts[service] = parts
+        weight = decision.weights.get(node, 0) if decision and self._weighted else 0
+        if weight != self._weights.get(service, 0):
+            self._weights[service] = weight
+            self._dirty.update(prefix for _, prefix in parts)
+        if not (parts and weight):
+            self._weights.pop(service, None)
         if parts == old:
             return
         for name, prefix in old:
@@ -157,13 +204,16 @@ class RouteTable:
                 sources[name] = set()
                 self._dirty.add(prefix)
             sources[name].add(service)
+            if self._weighted:
+                self._dirty.add(prefix)
 
     def _take(self, service: ObjectKey, name: str, prefix: Prefix) -> None:
         sources = self._sources[prefix]
         sources[name].remove(service)
+        if self._weighted or not sources[name]:
+            self._dirty.add(prefix)
         if not sources[name]:
             del sources[name]
-            self._dirty.add(prefix)
         if not sources:
             del self._sources[prefix]
 
@@ -188,9 +238,41 @@ class RouteTable:
             return None
         names = tuple(sorted(sources))
         if names not in self._attributes:
-            self._attributes[names] = merge(prefix, [self._ads[name] for name in names])
+            model = merge(prefix, [self._ads[name] for name in names])
+            self._attributes[names] = shed(model) if self._draining else model
         model = self._attributes[names]
-        return AdvertisedRoute(prefix, model.local_pref, model.communities, model.large_communities)
+        return AdvertisedRoute(
+            prefix,
+            model.local_pref,
+            model.communities,
+            model.large_communities,
+            model.extended_communities,
+            self._weight(sources) if self._weighted else 0,
+        )
+
+    def _weight(self, sources: Mapping[str, set[ObjectKey]]) -> int:
+        """The sum over the services; 0 if one has none, as its traffic would be left out."""
+        asked = set().union(*(sources[name] for name in sources if self._ads[name].weighted))
+        weights = [self._weights.get(key, 0) for key in set().union(*sources.values())]
+        return sum(weights) if all(weights) and len(weights) == len(asked) else 0
+
+    def notes(self, prefix: Prefix) -> tuple[Reason, ...]:
+        """What a user should know about a route."""
+        names, services = self.sources(prefix)
+        ads = [self._ads[name] for name in names]
+        found = [*_preference_notes(prefix, ads)]
+        if any(ad.weighted for ad in ads):
+            found.append(self._weight_note(prefix, services))
+        if self._draining:
+            found.append(self._draining)
+        return tuple(found)
+
+    def _weight_note(self, prefix: Prefix, services: tuple[ObjectKey, ...]) -> Reason:
+        if weight := self.routes[prefix].weight:
+            shares = listed([f"{self._weights[key]} of {key}" for key in services], 3)
+            return reason("bgp-weighted", prefix=str(prefix), weight=weight, shares=shares)
+        without = [key for key in services if key not in self._weights] or services
+        return reason("bgp-weight-missing", prefix=str(prefix), services=listed(without, 3))
 
     def sources(self, prefix: Prefix) -> tuple[tuple[str, ...], tuple[ObjectKey, ...]]:
         """The advertisements and services that make a route."""
@@ -207,16 +289,24 @@ def merge(prefix: Prefix, ads: Iterable[BGPSettings]) -> AdvertisedRoute:
         max(ad.local_pref for ad in ads),
         tuple(sorted({item for ad in ads for item in ad.communities})),
         tuple(sorted({item for ad in ads for item in ad.large_communities})),
+        tuple(sorted({item for ad in ads for item in ad.extended_communities})),
     )
 
 
-def route_notes(prefix: Prefix, ads: Iterable[BGPSettings]) -> tuple[Reason, ...]:
-    """What a user should know about a merged route."""
+def shed(route: AdvertisedRoute) -> AdvertisedRoute:
+    """The route as a node announces it that wants no more traffic: any other is better."""
+    return msgspec.structs.replace(
+        route,
+        local_pref=0,  # RFC 8326 §4.1: within the AS; other ASes learn it from the community
+        communities=tuple(sorted({*route.communities, GRACEFUL_SHUTDOWN})),
+    )
+
+
+def _preference_notes(prefix: Prefix, ads: Iterable[BGPSettings]) -> Iterable[Reason]:
     values = sorted({ad.local_pref for ad in ads})
-    if len(values) < 2:
-        return ()
-    texts = {"prefix": str(prefix), "values": listed(values)}
-    return (reason("bgp-local-pref-highest", value=values[-1], **texts),)
+    if len(values) > 1:
+        texts = {"prefix": str(prefix), "values": listed(values)}
+        yield reason("bgp-local-pref-highest", value=values[-1], **texts)
 
 
 def peer_refusal(peer: Peer, node: str, labels: Labels) -> Reason | None:
@@ -229,9 +319,18 @@ def peer_refusal(peer: Peer, node: str, labels: Labels) -> Reason | None:
 
 
 class NodeRoutes:
-    """What one node tells each of its peers, kept up to date service by service."""
+    """What one node tells each of its peers, kept up to date service by service.
 
-    def __init__(self, config: Config, node: str, labels: Labels) -> None:
+    Args:
+        config: The configuration.
+        node: Name of the node.
+        labels: Its labels.
+        draining: Why it sheds its traffic; None if it does not.
+    """
+
+    def __init__(
+        self, config: Config, node: str, labels: Labels, draining: Reason | None = None
+    ) -> None:
         self.node = node
         self.config = config
         self.peers = {
@@ -245,7 +344,7 @@ class NodeRoutes:
             ads = {key: ad for key, ad in config.bgp.items() if ad.goes_to(name)}
             key = (frozenset(ads), peer.families)
             if key not in tables:
-                tables[key] = RouteTable(ads, peer.families)
+                tables[key] = RouteTable(ads, peer.families, draining)
             self._table_of[name] = tables[key]
         self.tables = tuple(tables.values())
 

@@ -5,20 +5,27 @@ from collections.abc import Iterable, Mapping
 from itertools import combinations
 
 from clarion.base.addr import BITS, Address, AddressRange, covering_prefix, summarize
+from clarion.base.errors import quoted
 from clarion.base.limits import COMMUNITIES_PER_ADVERTISEMENT_MAX
 from clarion.base.rangeset import RangeSet
-from clarion.decide.communities import LargeCommunity, parse_community
+from clarion.decide.communities import (
+    Aliases,
+    CommunityValue,
+    ExtendedCommunity,
+    format_community,
+    parse_community,
+)
 from clarion.decide.config_build import Build, hint, ref
 from clarion.decide.config_pools import alias_names, resolve_community, span_text
 from clarion.decide.problems import ObjectRef
 from clarion.decide.registry import Fact
 from clarion.decide.selectors import any_matches, faults, selects
 from clarion.decide.settings import BGPSettings, L2Settings, Pool, nodes_of
+from clarion.model.annotations import BY_ENDPOINTS, LINK_BANDWIDTH
 from clarion.model.meta import LabelSelector
 from clarion.model.metallb import BGPAdvertisement, L2Advertisement
 
 Advertisement = BGPAdvertisement | L2Advertisement
-Aliases = dict[str, int | LargeCommunity]
 INTERFACE_NAME_BYTES = 15
 """Longest name of an interface: IFNAMSIZ of Linux, less the closing zero."""
 
@@ -163,6 +170,8 @@ def _bgp(
     if not peers:
         build.report("advertisement-without-peer", obj, "spec")
     values = _communities(build, obj, aliases)
+    extended = {item for item in values if isinstance(item, ExtendedCommunity)}
+    _check_extended(build, obj, extended)
     return BGPSettings(
         name=obj.name,
         pools=chosen,
@@ -170,10 +179,38 @@ def _bgp(
         local_pref=spec.local_pref,
         communities=tuple(sorted({item for item in values if isinstance(item, int)})),
         large_communities=tuple(sorted({item for item in values if isinstance(item, tuple)})),
+        extended_communities=tuple(sorted(item.value for item in extended)),
+        weighted=_weighted(build, obj),
         node_selectors=spec.node_selectors,
         service_selectors=spec.service_selectors,
         peers=spec.peers,
     )
+
+
+def _check_extended(
+    build: Build, obj: BGPAdvertisement, communities: Iterable[ExtendedCommunity]
+) -> None:
+    """Report extended communities that the back end cannot send."""
+    backend = build.options.backend
+    for item in sorted(communities):
+        if backend == "native" or (backend == "frr" and item.kind):
+            continue
+        field = f"extended community {format_community(item)}"
+        facts = {"backend": backend, "field": field, "effect": "routes are sent without it"}
+        build.report("back-end-lacks", obj, "spec.communities", **facts)
+
+
+def _weighted(build: Build, obj: BGPAdvertisement) -> bool:
+    """True if the routes tell how many endpoints of the services the node has."""
+    value = obj.metadata.annotations.get(LINK_BANDWIDTH)
+    path = f"metadata.annotations[{LINK_BANDWIDTH}]"
+    if value is not None and value != BY_ENDPOINTS:
+        build.report("link-bandwidth-invalid", obj, path, value=quoted(value))
+    if value and build.options.backend == "frr-k8s":
+        effect = "routers share traffic equally among the nodes"
+        facts = {"backend": "frr-k8s", "field": LINK_BANDWIDTH, "effect": effect}
+        build.report("back-end-lacks", obj, path, **facts)
+    return value == BY_ENDPOINTS
 
 
 def _check_lengths(build: Build, obj: BGPAdvertisement, lengths: Mapping[int, int]) -> None:
@@ -230,9 +267,7 @@ def _spills(span: AddressRange, length: int, inside: list[tuple[int, int]]) -> b
     return False
 
 
-def _communities(
-    build: Build, obj: BGPAdvertisement, aliases: Aliases
-) -> list[int | LargeCommunity]:
+def _communities(build: Build, obj: BGPAdvertisement, aliases: Aliases) -> list[CommunityValue]:
     texts = obj.spec.communities
     build.unique(texts, obj, "spec.communities")
     if len(texts) > COMMUNITIES_PER_ADVERTISEMENT_MAX:
@@ -243,7 +278,7 @@ def _communities(
             count=len(texts),
             limit=COMMUNITIES_PER_ADVERTISEMENT_MAX,
         )
-    values: list[int | LargeCommunity] = []
+    values: list[CommunityValue] = []
     for index, text in enumerate(texts):
         path = f"spec.communities[{index}]"
         value = resolve_community(text, aliases)

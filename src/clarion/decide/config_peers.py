@@ -6,20 +6,23 @@ from typing import NamedTuple
 
 from clarion.base.addr import Address, parse_address
 from clarion.base.duration import format_duration, parse_duration
+from clarion.base.errors import quoted
 from clarion.decide.config_build import Build, age, hint, ref
 from clarion.decide.problems import ObjectRef
 from clarion.decide.registry import NAMED, Fact, listed
 from clarion.decide.selectors import faults, selects
 from clarion.decide.settings import Peer
-from clarion.decide.snapshot import BASIC_AUTH
+from clarion.decide.snapshot import BASIC_AUTH, Backend
 from clarion.decide.special import RESERVED_ASNS, no_peer
-from clarion.model.annotations import PASSIVE
+from clarion.model.annotations import MAX_PREFIXES, PASSIVE, TTL_SECURITY
 from clarion.model.metallb import BFDProfile, BFDProfileSpec, BGPPeer, BGPPeerSpec
 
 ASN_MAX = (1 << 32) - 1
 PORT_MAX = 65535
 BGP_PORT = 179
 HOLD_MAX = CONNECT_MAX = 65535
+HOPS_MAX = 254
+MAX_PREFIXES_MAX = (1 << 32) - 1
 FRRK8S_PORT_MAX = 16384
 """The highest port that an FRRConfiguration can hold; with one above it none of it is accepted."""
 
@@ -34,26 +37,82 @@ BFD_RANGES: dict[str, tuple[str, int, int]] = {
 
 
 class Gap(NamedTuple):
-    """A field that the native speaker does not honour yet, and what happens instead."""
+    """What a back end does not have, and what happens instead.
 
+    Attributes:
+        backends: Which ones lack it.
+        field: The field's name, or the annotation's.
+        used: True for a peer that asks for it.
+        no_session: The peer gets no session.
+    """
+
+    backends: tuple[Backend, ...]
     field: str
-    used: Callable[[BGPPeerSpec], bool]
+    used: Callable[[BGPPeer], bool]
     effect: str
     no_session: bool = False
 
+    @property
+    def path(self) -> str:
+        """Where it stands in the object."""
+        own = "/" in self.field
+        return f"metadata.annotations[{self.field}]" if own else f"spec.{self.field}"
 
-NATIVE_GAPS = (
-    Gap("interface", lambda s: bool(s.interface), "the peer gets no session", no_session=True),
-    Gap("dynamicASN", lambda s: bool(s.dynamic_asn), "the peer gets no session", no_session=True),
-    Gap("vrf", lambda s: bool(s.vrf), "the peer gets no session", no_session=True),
-    Gap("localASN", lambda s: bool(s.local_asn), "the session uses myASN"),
-    Gap("bfdProfile", lambda s: bool(s.bfd_profile), "failures are found by the hold timer"),
+
+GAPS = (
     Gap(
+        ("frr", "frr-k8s"),
+        PASSIVE,
+        lambda obj: obj.metadata.annotations.get(PASSIVE) == "true",
+        "the session is also opened from here",
+    ),
+    Gap(
+        ("frr-k8s",),
+        "peerPort",
+        lambda obj: obj.spec.peer_port > FRRK8S_PORT_MAX,
+        f"it takes ports up to {FRRK8S_PORT_MAX}, and the peer gets no session",
+        no_session=True,
+    ),
+    Gap(
+        ("frr-k8s",),
+        TTL_SECURITY,
+        lambda obj: TTL_SECURITY in obj.metadata.annotations,
+        "packets are accepted however far they travelled",
+    ),
+    Gap(
+        ("frr-k8s",),
+        MAX_PREFIXES,
+        lambda obj: MAX_PREFIXES in obj.metadata.annotations,
+        "the peer may announce any number of prefixes, which are all refused",
+    ),
+    Gap(
+        ("native",),
+        "interface",
+        lambda obj: bool(obj.spec.interface),
+        "the peer gets no session",
+        no_session=True,
+    ),
+    Gap(
+        ("native",),
+        "vrf",
+        lambda obj: bool(obj.spec.vrf),
+        "the peer gets no session",
+        no_session=True,
+    ),
+    Gap(
+        ("native",),
         "enableGracefulRestart",
-        lambda s: bool(s.enable_graceful_restart),
+        lambda obj: bool(obj.spec.enable_graceful_restart),
         "the peer drops the routes as soon as the session ends",
     ),
+    Gap(
+        ("native",),
+        "bfdProfile",
+        lambda obj: bool(obj.spec.bfd_profile),
+        "failures are found by the hold timer",
+    ),
 )
+"""What is not honoured, by whom; every other field and annotation is, by every back end."""
 
 
 def build_bfd(build: Build, previous: dict[str, BFDProfileSpec]) -> dict[str, BFDProfileSpec]:
@@ -87,7 +146,6 @@ def build_peers(build: Build, previous: dict[str, Peer]) -> dict[str, Peer]:
 
 def _peer(build: Build, obj: BGPPeer) -> Peer:
     spec = obj.spec
-    native = build.options.backend == "native"
     _check_asns(build, obj)
     build.selectors(spec.node_selectors, obj, "spec.nodeSelectors")
     build.each_selects_nodes(spec.node_selectors, obj, "spec.nodeSelectors")
@@ -100,18 +158,14 @@ def _peer(build: Build, obj: BGPPeer) -> Peer:
         build.report("peer-port-range", obj, "spec.peerPort", port=spec.peer_port)
     if obj.key in build.snapshot.outdated:
         build.report("version-deprecated", obj, "apiVersion")
-    if not native and obj.metadata.annotations.get(PASSIVE) == "true":
-        where = f"metadata.annotations[{PASSIVE}]"
-        effect = "the session is also opened from here"
-        build.report("back-end-lacks", obj, where, field=PASSIVE, effect=effect)
-    lacking = _frrk8s_gaps(build, obj) if build.options.backend == "frr-k8s" else ()
     if spec.disable_mp:
         build.report("field-deprecated", obj, "spec.disableMP", field="disableMP")
     _check_bfd_reference(build, obj)
-    gaps = [gap for gap in NATIVE_GAPS if native and gap.used(spec)]
+    backend = build.options.backend
+    gaps = [gap for gap in GAPS if backend in gap.backends and gap.used(obj)]
     for gap in gaps:
-        where = f"spec.{gap.field}"
-        build.report("not-yet-effective", obj, where, field=gap.field, effect=gap.effect)
+        facts = {"backend": backend, "field": gap.field, "effect": gap.effect}
+        build.report("back-end-lacks", obj, gap.path, **facts)
     address, source = _addresses(build, obj)
     hold, keepalive = _timers(build, obj)
     return Peer(
@@ -119,7 +173,7 @@ def _peer(build: Build, obj: BGPPeer) -> Peer:
         my_asn=spec.my_asn,
         peer_asn=spec.peer_asn,
         dynamic_asn=spec.dynamic_asn,
-        local_asn=spec.local_asn,
+        local_asn=_local_asn(build, obj),
         address=address,
         interface=spec.interface,
         source_address=source,
@@ -135,24 +189,46 @@ def _peer(build: Build, obj: BGPPeer) -> Peer:
         bfd_profile=spec.bfd_profile,
         graceful_restart=bool(spec.enable_graceful_restart),
         ebgp_multihop=spec.ebgp_multi_hop,
+        ttl_security=_ttl_security(build, obj),
+        max_prefixes=_annotated(build, obj, MAX_PREFIXES, MAX_PREFIXES_MAX),
         vrf=spec.vrf,
-        families=_families(spec, address, native=native),
-        lacking=(*lacking, *(gap.field for gap in gaps if gap.no_session)),
+        families=_families(spec, address, native=backend == "native"),
+        lacking=tuple(gap.field for gap in gaps if gap.no_session),
     )
 
 
-def _frrk8s_gaps(build: Build, obj: BGPPeer) -> tuple[str, ...]:
-    """Report what frr-k8s would refuse along with all other peers; fields that cost a session."""
+def _local_asn(build: Build, obj: BGPPeer) -> int:
+    """The ASN shown in place of myASN; FRR and frr-k8s refuse one for internal peers."""
     spec = obj.spec
-    lacking: tuple[str, ...] = ()
     if spec.local_asn and _internal(spec):
-        effect = "frr-k8s takes it for external peers only, the session uses myASN"
-        build.report("back-end-lacks", obj, "spec.localASN", field="localASN", effect=effect)
-    if spec.peer_port > FRRK8S_PORT_MAX:
-        effect = f"frr-k8s takes ports up to {FRRK8S_PORT_MAX}, the peer gets no session"
-        build.report("back-end-lacks", obj, "spec.peerPort", field="peerPort", effect=effect)
-        lacking = ("peerPort",)
-    return lacking
+        build.report("local-asn-internal", obj, "spec.localASN")
+        return 0
+    if spec.local_asn and spec.local_asn == spec.peer_asn:
+        build.report("local-asn-of-peer", obj, "spec.localASN", value=spec.local_asn)
+    return spec.local_asn
+
+
+def _ttl_security(build: Build, obj: BGPPeer) -> int:
+    """Hops that a packet of the peer may have travelled (RFC 5082), 0 for any number."""
+    hops = _annotated(build, obj, TTL_SECURITY, HOPS_MAX)
+    if hops and obj.spec.ebgp_multi_hop:
+        where = f"metadata.annotations[{TTL_SECURITY}]"
+        build.report("ttl-security-multihop", obj, where, hops=hops)
+    return hops
+
+
+def _annotated(build: Build, obj: BGPPeer, key: str, most: int) -> int:
+    """A number from 1 in an annotation, 0 if there is none."""
+    text = obj.metadata.annotations.get(key)
+    if text is None:
+        return 0
+    # int() would also take signs, spaces, underscores and digits of other scripts.
+    digits = text.isascii() and text.isdigit() and len(text) <= len(str(most))
+    if digits and 1 <= int(text) <= most:
+        return int(text)
+    facts: dict[str, Fact] = {"key": key, "value": quoted(text), "most": most}
+    build.report("annotation-number", obj, f"metadata.annotations[{key}]", **facts)
+    return 0
 
 
 def _families(spec: BGPPeerSpec, address: Address | None, *, native: bool) -> frozenset[int]:

@@ -9,7 +9,8 @@ from clarion.base.duration import parse_duration
 from clarion.base.rangeset import RangeSet
 from clarion.decide.communities import (
     WELL_KNOWN,
-    LargeCommunity,
+    Aliases,
+    CommunityValue,
     format_community,
     parse_community,
     well_known,
@@ -202,9 +203,9 @@ def _admit(build: Build, overlaps: Overlaps, obj: IPAddressPool, pool: Pool) -> 
     return True
 
 
-def build_aliases(build: Build) -> dict[str, int | LargeCommunity]:
+def build_aliases(build: Build) -> Aliases:
     """All aliases, the well-known ones excepted; each faulty entry is set aside by itself."""
-    aliases: dict[str, int | LargeCommunity] = {}
+    aliases: Aliases = {}
     owners: dict[str, ObjectRef] = {}
     for obj in sorted(build.snapshot.communities, key=age):
         if not _in_place(build, obj):
@@ -237,20 +238,18 @@ def _in_place(build: Build, obj: Community) -> bool:
 
 
 def _warn_of_hidden(
-    build: Build, obj: Community, path: str, name: str, value: int | LargeCommunity
+    build: Build, obj: Community, path: str, name: str, value: CommunityValue
 ) -> None:
     known = well_known(name)
     if known is not None and known != value:
         build.report("alias-hides-well-known", obj, path, alias=name, known=format_community(known))
 
 
-def resolve_community(
-    text: str, aliases: dict[str, int | LargeCommunity]
-) -> int | LargeCommunity | None:
+def resolve_community(text: str, aliases: Aliases) -> CommunityValue | None:
     """The value of an alias or well-known name, None if it is neither."""
     return aliases[text] if text in aliases else well_known(text)
 
 
-def alias_names(aliases: dict[str, int | LargeCommunity]) -> list[str]:
+def alias_names(aliases: Aliases) -> list[str]:
     """Every name that may stand for a community, for suggestions."""
     return [*aliases, *WELL_KNOWN]

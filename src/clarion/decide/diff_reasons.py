@@ -190,6 +190,9 @@ def _other_attributes(
     one, two = set(before.advertisements), set(after.advertisements)
     changed = tuple(_changed_ads(old.config.bgp, new.config.bgp, one | two))
     yield from changed
+    yield from (note for note in after.notes if note not in before.notes)
+    codes = {note.code for note in after.notes}
+    yield from _until_now(note for note in before.notes if note.code not in codes)
     if one != two and not changed:
         texts = {"before": listed(sorted(one)), "after": listed(sorted(two))}
         yield reason("change-sources", **texts)

@@ -11,7 +11,7 @@ import msgspec
 
 from clarion.base.addr import Address, AddressRange, Prefix
 from clarion.decide.advertise import AdvertisedRoute
-from clarion.decide.communities import format_community
+from clarion.decide.communities import ExtendedCommunity, format_community
 from clarion.decide.diff import PlanDiff
 from clarion.decide.ledger import INT64_MAX
 from clarion.decide.plan import Plan
@@ -76,6 +76,10 @@ def _route(value: AdvertisedRoute) -> dict[str, Any]:
         "local_pref": value.local_pref,
         "communities": [format_community(item) for item in value.communities],
         "large_communities": [format_community(item) for item in value.large_communities],
+        "extended_communities": [
+            format_community(ExtendedCommunity(item)) for item in value.extended_communities
+        ],
+        "weight": value.weight,
     }
 
 

@@ -27,15 +27,17 @@ PEER_EFFECTS: Final[dict[str, Effect]] = {
     "router_id": "reset",
     "password": "reset",
     "ebgp_multihop": "reset",
+    "ttl_security": "reset",
+    "local_asn": "reset",
     "families": "reset",
     # The hold time is agreed in the OPENs; a new one is offered when a session next comes up.
     "hold_time": "next-session",
     "keepalive_time": "live",
     "connect_time": "live",
     "passive": "live",
+    "max_prefixes": "live",
     # What the native speaker does not use, and what only says where sessions and passwords are.
     "password_secret": "kept",
-    "local_asn": "kept",
     "bfd_profile": "kept",
     "graceful_restart": "kept",
     "vrf": "kept",

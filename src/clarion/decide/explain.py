@@ -12,7 +12,7 @@ from clarion.base.addr import Address, Prefix, parse_address
 from clarion.base.duration import format_duration
 from clarion.base.errors import InvalidInputError
 from clarion.decide.advertise import AdvertisedRoute, merge
-from clarion.decide.communities import format_community
+from clarion.decide.communities import CommunityValue, ExtendedCommunity, format_community
 from clarion.decide.config_build import hint
 from clarion.decide.config_pools import span_text
 from clarion.decide.plan import NodePlan, PeerPlan, Plan, PlannedRoute, PoolPlan, ServicePlan
@@ -90,8 +90,9 @@ def _missing(what: str, name: str, known: Iterable[object], close: str = "") -> 
 
 def communities_text(route: AdvertisedRoute | BGPSettings) -> str:
     """The communities of a route or an advertisement, as routers print them."""
-    small, large = route.communities, route.large_communities
-    return " ".join([*map(format_community, small), *map(format_community, large)])
+    found: list[CommunityValue] = [*route.communities, *route.large_communities]
+    found += map(ExtendedCommunity, route.extended_communities)
+    return " ".join(map(format_community, found))
 
 
 def attributes_text(route: AdvertisedRoute) -> str:
@@ -101,6 +102,8 @@ def attributes_text(route: AdvertisedRoute) -> str:
         parts.append(f"local preference {route.local_pref}")
     if texts := communities_text(route):
         parts.append(f"communities {texts}")
+    if route.weight:
+        parts.append(f"weight {route.weight}")
     return ", ".join(parts)
 
 
@@ -459,9 +462,10 @@ def _able(node: NodePlan) -> tuple[ReasonTree, ...]:
     """Whether a node may announce, by which protocol."""
     if node.refused:
         return (leaf(node.refused),)
+    draining = (leaf(node.draining, "BGP: "),) if node.draining else ()
     if node.l2_refused:
-        return leaf(node.l2_refused, "layer 2: "), leaf(reason("node-eligible-bgp"))
-    return (leaf(reason("node-eligible")),)
+        return leaf(node.l2_refused, "layer 2: "), leaf(reason("node-eligible-bgp")), *draining
+    return leaf(reason("node-eligible")), *draining
 
 
 def _against(plan: Plan, node: str) -> tuple[Iterable[ReasonTree], int]:

@@ -120,8 +120,7 @@ def _neighbor(peer: Peer, told: _Told, secrets: str) -> frrk8s.Neighbor:
     return frrk8s.Neighbor(
         asn=peer.peer_asn,
         dynamic_asn=peer.dynamic_asn,
-        # frr-k8s refuses the whole configuration of a node over one for an internal peer.
-        local_asn=0 if peer.internal else peer.local_asn,
+        local_asn=peer.local_asn,
         sourceaddress=str(peer.source_address or ""),
         address=str(peer.address or ""),
         interface=peer.interface,

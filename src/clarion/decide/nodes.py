@@ -19,6 +19,8 @@ class NodeFacts(msgspec.Struct, frozen=True, kw_only=True):
         ready: False only when its condition Ready says so: a node without conditions is ready.
         live: A live speaker runs on it, or speakers are not tracked.
         interfaces: Names of its interfaces; None when not known.
+        cordoned: New pods are kept from it, as the first step of `kubectl drain`.
+        stopping: Its speaker is about to stop.
     """
 
     name: str
@@ -27,6 +29,8 @@ class NodeFacts(msgspec.Struct, frozen=True, kw_only=True):
     network_unavailable: bool = False
     live: bool = True
     interfaces: tuple[str, ...] | None = None
+    cordoned: bool = False
+    stopping: bool = False
 
     @property
     def excluded(self) -> bool:
@@ -38,6 +42,7 @@ def node_facts(
     node: Node,
     speakers: Iterable[str] | None = None,
     interfaces: Mapping[str, tuple[str, ...]] | None = None,
+    stopping: Iterable[str] = (),
 ) -> NodeFacts:
     """Read a node."""
     conditions = {item.type: item.status for item in node.status.conditions}
@@ -48,6 +53,8 @@ def node_facts(
         network_unavailable=conditions.get("NetworkUnavailable") == "True",
         live=speakers is None or node.name in speakers,
         interfaces=(interfaces or {}).get(node.name),
+        cordoned=node.spec.unschedulable,
+        stopping=node.name in stopping,
     )
 
 
@@ -105,6 +112,14 @@ class Nodes:
     def l2_refusal(self, facts: NodeFacts) -> Reason | None:
         """Why a node may not answer on the segment, whatever the service."""
         return self.refusal(facts) or (None if facts.ready else reason("node-not-ready"))
+
+    def draining(self, facts: NodeFacts) -> Reason | None:
+        """Why a node sheds the traffic of its routes while it goes on announcing."""
+        if facts.stopping:
+            return reason("node-stopping")
+        if facts.cordoned and self.options.graceful_shutdown:
+            return reason("node-cordoned")
+        return None
 
     def candidates(self, names: tuple[str, ...]) -> Candidates:
         """Nodes that may own addresses announced by these L2 advertisements."""

@@ -13,7 +13,6 @@ from clarion.decide.advertise import (
     NodeRoutes,
     RouteTable,
     peer_refusal,
-    route_notes,
 )
 from clarion.decide.allocate import Outcome
 from clarion.decide.elect import L2Decision
@@ -85,12 +84,14 @@ class NodePlan(msgspec.Struct, frozen=True):
     Attributes:
         refused: Why it announces nothing at all; None if it may.
         l2_refused: Why it answers for nothing; None if it may.
+        draining: Why it sheds the traffic of its routes; None if it does not.
         interfaces: Where it can answer at all; None if that is not known.
     """
 
     node: str
     refused: Reason | None = None
     l2_refused: Reason | None = None
+    draining: Reason | None = None
     interfaces: tuple[str, ...] | None = None
     l2: tuple[L2Announcement, ...] = ()
     peers: dict[str, PeerPlan] = msgspec.field(default_factory=dict)
@@ -186,13 +187,14 @@ def assemble(
     config = nodes.config
     wanted = {n: f for n, f in nodes.facts.items() if only is None or n == only}
     answers = l2_by_node(services.values())
-    routes = _routes_of_nodes(config, wanted, services)
+    routes = _routes_of_nodes(nodes, wanted, services)
     cache: dict[int, tuple[PlannedRoute, ...]] = {}
     plans = {
         name: NodePlan(
             name,
             nodes.refusal(facts),
             nodes.l2_refusal(facts),
+            nodes.draining(facts),
             facts.interfaces,
             answers.get(name, ()),
             _peers(config, facts, routes[name], cache),
@@ -245,26 +247,29 @@ def join_l2(address: Address, items: Iterable[ServicePlan]) -> L2Announcement:
 
 
 def _routes_of_nodes(
-    config: Config, facts: Mapping[str, NodeFacts], services: Mapping[ObjectKey, ServicePlan]
+    nodes: Nodes, facts: Mapping[str, NodeFacts], services: Mapping[ObjectKey, ServicePlan]
 ) -> dict[str, NodeRoutes]:
     """Routes of every node; nodes with equal peers that announce the same share the work."""
     # Services that all the same nodes announce share one table of these nodes.
     alike: dict[int, list[ObjectKey]] = {}
     for key, item in services.items():
         alike.setdefault(id(item.bgp.nodes), []).append(key)
-    told: dict[str, list[tuple[int, tuple[str, ...]]]] = {name: [] for name in facts}
+    told: dict[str, list[tuple[int, tuple[str, ...], int]]] = {name: [] for name in facts}
     for number, keys in alike.items():
-        for node, ads in services[keys[0]].bgp.nodes.items():
+        # Weights need policy Local, where each service has nodes of its own.
+        first = services[keys[0]].bgp
+        for node, ads in first.nodes.items():
             if node in told:
-                told[node].append((number, ads))
+                told[node].append((number, ads, first.weights.get(node, 0)))
     made: dict[tuple[object, ...], NodeRoutes] = {}
     found: dict[str, NodeRoutes] = {}
     for name, own in facts.items():
-        runs = tuple(p.name for p in config.peers.values() if p.runs_on(own.labels))
-        signature = (runs, tuple(told[name]))
+        runs = tuple(p.name for p in nodes.config.peers.values() if p.runs_on(own.labels))
+        draining = nodes.draining(own)
+        signature = (runs, draining and draining.code, tuple(told[name]))
         if signature not in made:
-            routes = NodeRoutes(config, name, own.labels)
-            for number, _ in told[name]:
+            routes = NodeRoutes(nodes.config, name, own.labels, draining)
+            for number, _, _ in told[name]:
                 for key in alike[number]:
                     routes.put(key, services[key].bgp)
             routes.settle()
@@ -286,16 +291,15 @@ def _peers(
         if refused is None:
             table = routes.table(name)
             if id(table) not in cache:
-                cache[id(table)] = _planned(config, table)
+                cache[id(table)] = _planned(table)
             planned = cache[id(table)]
         plans[name] = PeerPlan(name, peer.target, refused, planned)
     return plans
 
 
-def _planned(config: Config, table: RouteTable) -> tuple[PlannedRoute, ...]:
+def _planned(table: RouteTable) -> tuple[PlannedRoute, ...]:
     planned = []
     for prefix, route in sorted(table.routes.items()):
         names, services = table.sources(prefix)
-        notes = route_notes(prefix, [config.bgp[name] for name in names])
-        planned.append(PlannedRoute(route, names, services, notes))
+        planned.append(PlannedRoute(route, names, services, table.notes(prefix)))
     return tuple(planned)

@@ -87,6 +87,7 @@ class Planner:
         self._slices: dict[ObjectKey, dict[ObjectKey, EndpointSlice]] = {}
         self._facts: dict[str, NodeFacts] = {}
         self._speakers: frozenset[str] | None = None
+        self._stopping: frozenset[str] = frozenset()
         self._interfaces: dict[str, tuple[str, ...]] = {}
         self._incumbents: dict[str, str] = {}
         self._nodes = Nodes(EMPTY, self.options, {})
@@ -118,6 +119,7 @@ class Planner:
         for obj in snapshot.objects():
             self.put(obj)
         self.set_speakers(snapshot.speakers)
+        self.set_stopping(snapshot.stopping)
         for node, names in snapshot.interfaces.items():
             self.set_interfaces(node, names)
         self.set_incumbents(snapshot.incumbents)
@@ -156,6 +158,11 @@ class Planner:
     def set_speakers(self, names: Iterable[str] | None) -> None:
         """The nodes with a live speaker; None: assume all."""
         self._speakers = None if names is None else frozenset(names)
+        self._facts_stale = True
+
+    def set_stopping(self, names: Iterable[str]) -> None:
+        """The nodes whose speaker is about to stop: their routes become the last choice."""
+        self._stopping = frozenset(names)
         self._facts_stale = True
 
     def set_interfaces(self, node: str, names: Iterable[str] | None) -> None:
@@ -208,7 +215,7 @@ class Planner:
         Args:
             now: Seconds on a clock that does not go back, for addresses that rest.
         """
-        old_config, old_problems, old_labels = self.config, self.problems, self._own_labels()
+        old_config, old_problems, old_terms = self.config, self.problems, self._own_terms()
         self.ledger.advance(now)
         self._refresh_config()
         self.ledger.restore(self._unclaimed())
@@ -217,8 +224,8 @@ class Planner:
         outcomes = self._allocate() if self.allocate else {}
         self._replan |= outcomes.keys()
         changed = self._announce()
-        same_labels = old_labels == self._own_labels()
-        peers, routes = self._follow_routes(old_config, changed, same_labels=same_labels)
+        same_terms = old_terms == self._own_terms()
+        peers, routes = self._follow_routes(old_config, changed, same_terms=same_terms)
         return Changes(
             config=self.config != old_config,
             problems=self.problems != old_problems,
@@ -244,9 +251,10 @@ class Planner:
                 holders.update(dict.fromkeys(status_texts(item), item.key))
         return [r for r in self._restore if holders.get(str(r.address), r.service) == r.service]
 
-    def _own_labels(self) -> Mapping[str, str] | None:
+    def _own_terms(self) -> tuple[Mapping[str, str], Reason | None] | None:
+        """The labels of the watched node, and why its routes are to be the last choice."""
         own = self._facts.get(self.node or "")
-        return own.labels if own else None
+        return (own.labels, self._nodes.draining(own)) if own else None
 
     def _refresh_config(self) -> None:
         """Check the configuration again, and mark the services in the pools that it changes."""
@@ -277,7 +285,8 @@ class Planner:
         if self._facts_stale:
             self._facts_stale = False
             nodes = (item for item in self._objects[Node].values() if isinstance(item, Node))
-            facts = {n.name: node_facts(n, self._speakers, self._interfaces) for n in nodes}
+            around = self._speakers, self._interfaces, self._stopping
+            facts = {n.name: node_facts(n, *around) for n in nodes}
             self._nodes_dirty |= facts != self._facts
             self._facts = facts
         if not self._nodes_dirty and self.config == old:
@@ -389,22 +398,21 @@ class Planner:
     # The watched node.
 
     def _follow_routes(
-        self, old_config: Config, changed: Iterable[ObjectKey], *, same_labels: bool
+        self, old_config: Config, changed: Iterable[ObjectKey], *, same_terms: bool
     ) -> tuple[bool, dict[str, dict[Prefix, AdvertisedRoute | None]]]:
         """Keep the routes of the watched node; whether its peers changed, and its new routes."""
-        labels = self._own_labels()
-        if self.node is None or (labels is None and same_labels):
+        terms = self._own_terms()
+        if self.node is None or (terms is None and same_terms):
             return False, {}
         old, config = self._routes, self.config
         same = _effects(config.bgp) == _effects(old_config.bgp)
-        if same_labels and same and config.peers == old_config.peers:
+        if same_terms and same and config.peers == old_config.peers:
             for key in changed:
                 item = self.services.get(key)
                 old.put(key, item.bgp if item else None)
             return False, old.settle()
-        self._routes = new = NodeRoutes(
-            config if labels is not None else EMPTY, self.node, labels or {}
-        )
+        labels, draining = terms or ({}, None)
+        self._routes = new = NodeRoutes(config if terms else EMPTY, self.node, labels, draining)
         for key, item in self.services.items():
             new.put(key, item.bgp)
         new.settle()
@@ -498,6 +506,7 @@ class Planner:
             Snapshot(options=self.options),
             **fields,
             speakers=None if self._speakers is None else tuple(sorted(self._speakers)),
+            stopping=tuple(sorted(self._stopping)),
             interfaces=dict(sorted(self._interfaces.items())),
             incumbents=dict(sorted(self._incumbents.items())),
             outdated=tuple(sorted(self._outdated)),

@@ -146,7 +146,8 @@ _COMMUNITIES = (
     _error(
         "community-invalid",
         "{fault}",
-        "write 65000:100 (two numbers up to 65535) or large:65000:1:2 (three up to 4294967295)",
+        "write 65000:100 (two numbers up to 65535), large:65000:1:2 (three up to 4294967295), "
+        "extended:rt:65000:1 or extended:soo:65000:1",
     ),
     _error(
         "alias-taken",
@@ -205,6 +206,11 @@ _ADVERTISEMENTS = (
         "for pool {pool} it sends the same route with local preference {value} as {other} does "
         "with {other_value}, to a common peer from a common node",
         "use one local preference, other peers or other nodes",
+    ),
+    _error(
+        "link-bandwidth-invalid",
+        "link bandwidth {value} is not known",
+        "write endpoints, or remove the annotation",
     ),
     _error(
         "preference-weight",
@@ -291,6 +297,26 @@ _PEERS = (
         "multihop-internal",
         "ebgpMultiHop is set, but both sides are in AS {asn}",
         "remove ebgpMultiHop: it is for external peers only",
+    ),
+    _warning(
+        "local-asn-internal",
+        "localASN has no effect, as both sides are in one AS: the session uses myASN",
+        "remove localASN: it is for external peers only",
+    ),
+    _error(
+        "local-asn-of-peer",
+        "localASN {value} is the peer's: the session would be neither external nor internal",
+        "write another number, or set myASN to the peer's",
+    ),
+    _error(
+        "ttl-security-multihop",
+        "ebgpMultiHop and a limit of {hops} hops (RFC 5082) exclude one another",
+        "remove ebgpMultiHop: the limit alone lets the peer be so far away",
+    ),
+    _error(
+        "annotation-number",
+        "{value} in {key} is not a number from 1 to {most}",
+        'write a number in quotes, such as "1"',
     ),
     _error(
         "peer-address-missing",
@@ -398,11 +424,6 @@ _PEERS = (
         "create the profile or correct the name",
     ),
     _warning(
-        "not-yet-effective",
-        "the native BGP speaker does not honour {field} yet: {effect}",
-        "use the frr or frr-k8s back end if you need it now",
-    ),
-    _warning(
         "field-deprecated",
         "{field} is deprecated and has no effect",
         "remove it",
@@ -414,8 +435,8 @@ _PEERS = (
     ),
     _warning(
         "back-end-lacks",
-        "the FRR back ends do not honour {field}: {effect}",
-        "use the native speaker if you need it",
+        "the back end {backend} does not honour {field}: {effect}",
+        "use another back end if you need it: docs/bgp.md says which have it",
     ),
     _error(
         "router-id-conflict",

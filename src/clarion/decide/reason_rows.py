@@ -296,6 +296,17 @@ NODES = (
         "The label node.kubernetes.io/exclude-from-external-load-balancers is present.",
         "remove the label, or start with --ignore-exclude-lb",
     ),
+    note(
+        "node-cordoned",
+        "it is cordoned: its routes carry GRACEFUL_SHUTDOWN and are the last choice",
+        "The node is unschedulable, and speakers run with --bgp-graceful-shutdown (RFC 8326).",
+        "kubectl uncordon, when it is to take traffic again",
+    ),
+    note(
+        "node-stopping",
+        "its speaker stops: its routes carry GRACEFUL_SHUTDOWN and are the last choice",
+        "The speaker was asked to stop, and runs with --bgp-graceful-shutdown (RFC 8326).",
+    ),
     no(
         "node-without-local-endpoint",
         "it hosts no endpoint that can serve, and the traffic policy is Local",
@@ -435,6 +446,29 @@ BGP = (
         "Services with one aggregate are announced with different local preferences.",
         "use one local preference for the aggregate",
     ),
+    note(
+        "bgp-weighted",
+        "{prefix} has weight {weight}, the ready endpoints here: {shares}",
+        "The advertisement asks for weights; routers share traffic by the link bandwidth.",
+    ),
+    note(
+        "bgp-weight-missing",
+        "{prefix} has no weight: {services} have none",
+        "A route tells a weight only if all its services have one, else traffic would be shared by "
+        "the endpoints of some.",
+        "give all of them externalTrafficPolicy: Local and a weighted advertisement",
+    ),
+    note(
+        "bgp-weight-not-local",
+        "no weight by BGPAdvertisement {advertisement}: the traffic policy is Cluster",
+        "With externalTrafficPolicy Cluster every node sends to all endpoints: all weigh the same.",
+        "use externalTrafficPolicy: Local, or remove the link-bandwidth annotation",
+    ),
+    note(
+        "bgp-weight-unknown",
+        "weights by BGPAdvertisement {advertisement} follow from endpoints, and none are given",
+        "The plan is made from manifests without EndpointSlices.",
+    ),
     no(
         "peer-not-on-node",
         "peer {peer} does not run on {node}",
@@ -449,9 +483,9 @@ BGP = (
     ),
     no(
         "peer-not-supported",
-        "peer {peer} needs {fields}, which this back end does not have yet",
-        "The native speaker lacks a feature without which the session cannot run.",
-        "use the frr or frr-k8s back end",
+        "peer {peer} needs {fields}, which this back end does not have",
+        "The back end lacks something without which the session cannot run.",
+        "use another back end",
     ),
     no(
         "peer-without-family",

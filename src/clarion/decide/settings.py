@@ -71,7 +71,11 @@ class L2Settings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BGPSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """A BGP advertisement. No peers means every peer."""
+    """A BGP advertisement. No peers means every peer.
+
+    Attributes:
+        weighted: Routes tell how many endpoints of the services the node has.
+    """
 
     name: str
     pools: frozenset[str]
@@ -79,6 +83,8 @@ class BGPSettings(msgspec.Struct, frozen=True, kw_only=True):
     local_pref: int = 0
     communities: tuple[int, ...] = ()
     large_communities: tuple[LargeCommunity, ...] = ()
+    extended_communities: tuple[int, ...] = ()
+    weighted: bool = False
     node_selectors: tuple[LabelSelector, ...] = ()
     service_selectors: tuple[LabelSelector, ...] = ()
     peers: tuple[str, ...] = ()
@@ -103,9 +109,12 @@ class Peer(msgspec.Struct, frozen=True, kw_only=True):
         peer_asn: 0 when `dynamic_asn` says internal or external instead.
         address: None for an unnumbered peer, which `interface` names.
         passive: Wait for the peer to connect.
+        local_asn: What the peer sees in place of `my_asn`; 0 for that one.
         password_secret: Name of the Secret beside the peer that holds the password, if one does.
+        ttl_security: Hops that packets of the peer may have travelled; 0 for any number.
+        max_prefixes: More prefixes from the peer end the session; 0 for any number.
         families: IP versions of the routes that the session carries.
-        lacking: Fields that this back end cannot honour yet and without which there is no session.
+        lacking: Fields that this back end cannot honour and without which there is no session.
     """
 
     name: str
@@ -128,6 +137,8 @@ class Peer(msgspec.Struct, frozen=True, kw_only=True):
     bfd_profile: str = ""
     graceful_restart: bool = False
     ebgp_multihop: bool = False
+    ttl_security: int = 0
+    max_prefixes: int = 0
     vrf: str = ""
     families: frozenset[int] = frozenset((4, 6))
     lacking: tuple[str, ...] = ()

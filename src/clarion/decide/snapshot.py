@@ -41,6 +41,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
         ignore_exclude_lb: Let nodes announce that are labelled to be excluded.
         l2_require_interface: Only nodes that have a wanted interface can own an address.
         backend: Who speaks BGP.
+        graceful_shutdown: Routes of a node that is drained become the last choice (RFC 8326).
         namespace: Where configuration objects must live; empty: anywhere.
         assume_cluster: The objects are manifests as people write them. What a cluster fills in
             (cluster IPs, endpoints) is assumed to be there.
@@ -50,6 +51,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     ignore_exclude_lb: bool = False
     l2_require_interface: bool = False
     backend: Backend = "native"
+    graceful_shutdown: bool = False
     namespace: str = ""
     assume_cluster: bool = False
 
@@ -90,6 +92,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         speakers: Names of nodes with a live speaker; None when unknown: all nodes are assumed.
+        stopping: Names of nodes whose speaker is about to stop.
         interfaces: Interface names of the nodes of which they are known.
         incumbents: Address (text) -> node that answers for it now.
         outdated: BGPPeers that were given in version v1beta1.
@@ -112,6 +115,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     bfd_profiles: tuple[BFDProfile, ...] = ()
     communities: tuple[Community, ...] = ()
     speakers: tuple[str, ...] | None = None
+    stopping: tuple[str, ...] = ()
     interfaces: dict[str, tuple[str, ...]] = msgspec.field(default_factory=dict)
     incumbents: dict[str, str] = msgspec.field(default_factory=dict)
     outdated: tuple[ObjectKey, ...] = ()

@@ -19,6 +19,16 @@ OWN_PREFIX: Final = "clarion.metallb.io/"
 # On a BGPPeer: `true` waits for the peer to connect. MetalLB has no such field and ignores it.
 PASSIVE: Final = "clarion.metallb.io/passive"
 
+# On a BGPPeer: how many hops its packets may have travelled (RFC 5082), and how many prefixes it
+# may announce before the session is ended.
+TTL_SECURITY: Final = "clarion.metallb.io/ttl-security"
+MAX_PREFIXES: Final = "clarion.metallb.io/max-prefixes"
+
+# On a BGPAdvertisement: `endpoints` adds the link bandwidth that makes routers share traffic by the
+# number of ready endpoints of each node.
+LINK_BANDWIDTH: Final = "clarion.metallb.io/link-bandwidth"
+BY_ENDPOINTS: Final = "endpoints"
+
 # On an IPAddressPool, and as harmless: addresses given only on request, as in `spec.addresses` or
 # one by one, separated by commas; and how long a released address is kept from other services.
 RESERVED: Final = "clarion.metallb.io/reserved"
@@ -52,6 +62,9 @@ READ_OF: Final[dict[str, tuple[str, ...]]] = {
     **{deprecated_twin(key): ("Service",) for key in _OF_SERVICES},
     **dict.fromkeys(_OF_SERVICES, ("Service",)),
     PASSIVE: ("BGPPeer",),
+    TTL_SECURITY: ("BGPPeer",),
+    MAX_PREFIXES: ("BGPPeer",),
+    LINK_BANDWIDTH: ("BGPAdvertisement",),
     CONVERSION_DATA: ("BGPPeer",),
     RESERVED: ("IPAddressPool",),
     HOLD_DOWN: ("IPAddressPool",),

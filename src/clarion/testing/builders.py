@@ -9,9 +9,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from clarion.model.annotations import (
+    BY_ENDPOINTS,
     HOLD_DOWN,
     LABEL_EXCLUDE_BALANCERS,
     LABEL_SLICE_SERVICE,
+    LINK_BANDWIDTH,
     RESERVED,
 )
 from clarion.model.core import (
@@ -126,6 +128,7 @@ def node(
     excluded: bool = False,
     addresses: Sequence[str] = (),
     pods: Sequence[str] = (),
+    cordoned: bool = False,
 ) -> Node:
     """A node; `ready=None` leaves the condition out, `pods` are its pod networks."""
     conditions = []
@@ -136,7 +139,7 @@ def node(
     own = pairs(labels) | ({LABEL_EXCLUDE_BALANCERS: ""} if excluded else {})
     return Node(
         metadata=meta(name, labels=own),
-        spec=NodeSpec(pod_cidrs=tuple(pods)),
+        spec=NodeSpec(pod_cidrs=tuple(pods), unschedulable=cordoned),
         status=NodeStatus(
             conditions=tuple(conditions),
             addresses=tuple(NodeAddress(type="InternalIP", address=item) for item in addresses),
@@ -315,11 +318,13 @@ def bgp_advertisement(
     length6: int = 128,
     local_pref: int = 0,
     communities: Sequence[str] = (),
+    weighted: bool = False,
     created: int | None = None,
 ) -> BGPAdvertisement:
     """A BGP advertisement; `nodes` and `services` are selectors, `peers` are names."""
+    notes = {LINK_BANDWIDTH: BY_ENDPOINTS} if weighted else None
     return BGPAdvertisement(
-        metadata=meta(name, CONFIG_NAMESPACE, created=created),
+        metadata=meta(name, CONFIG_NAMESPACE, created=created, annotations=notes),
         spec=BGPAdvertisementSpec(
             ip_address_pools=tuple(pools),
             ip_address_pool_selectors=selectors(*pool_selectors),
