@@ -12,7 +12,8 @@ import msgspec
 
 from clarion.base.addr import parse_address
 from clarion.edge.pulse import Lapsed, PulseClient, Report, Restarted
-from clarion.proto.l2.messages import Configure, Counts, Interfaces, Notice
+from clarion.proto.l2.responder import Counts
+from clarion.proto.pulse.messages import Configure, Interfaces, Notice
 
 
 class Command(msgspec.Struct, kw_only=True):

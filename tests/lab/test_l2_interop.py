@@ -16,7 +16,7 @@ from clarion.base.limits import SPEAKER_LEASE_DURATION_SECONDS
 from clarion.edge.pulse import Lapsed, Restarted
 from clarion.lab.netns import Lab, cable
 from clarion.lab.process import start_ticks, wait_until
-from clarion.proto.l2.messages import Configure, Notice, NoticeCode
+from clarion.proto.pulse.messages import Configure, Notice, NoticeCode
 
 from .l2_bed import OLD, OLD6, Bed
 

@@ -10,12 +10,15 @@ import pytest
 
 from clarion.base.limits import IPC_MESSAGE_BYTES_MAX, IPC_UNSENT_BYTES_MAX
 from clarion.edge.ipc import Channel, ChannelFullError
-from clarion.proto.l2.messages import (
+from clarion.proto.bfd.config import BfdConfig, BfdStatus
+from clarion.proto.bfd.packet import State
+from clarion.proto.l2.responder import Counts
+from clarion.proto.pulse.messages import (
     AddressCounts,
     Applied,
+    BfdReport,
     ChangeTable,
     Configure,
-    Counts,
     CountsReport,
     Echo,
     Entry,
@@ -27,6 +30,8 @@ from clarion.proto.l2.messages import (
     NoticeCode,
     Stop,
     ToPulse,
+    WatchBfd,
+    WatchedSession,
 )
 
 TO_PULSE: list[ToPulse] = [
@@ -35,6 +40,7 @@ TO_PULSE: list[ToPulse] = [
         7, announce=(Entry(b"\xcb\0\x71\x0a", frozenset({"eth0"})),), withdraw=(b"\1" * 16,)
     ),
     ChangeTable(8, announce=(Entry(b"\xff" * 16, None),)),
+    WatchBfd((WatchedSession(name="a", remote=b"\xc0\0\2\1", config=BfdConfig(passive=True)),)),
     Heartbeat(2**40),
     Stop(),
 ]
@@ -42,6 +48,7 @@ FROM_PULSE: list[FromPulse] = [
     Interfaces((InterfaceState(2, "eth0", b"\2\0\0\0\0\1", True, True, None, None),)),
     CountsReport((AddressCounts(b"\xcb\0\x71\x0a", Counts(1, 2, 3, 4)),)),
     Notice(NoticeCode.CONFLICT, "text", None, "203.0.113.10"),
+    BfdReport({"a": BfdStatus(remote="192.0.2.1", state=State.UP, since=1.5)}),
     Echo(3),
     Applied(9),
 ]

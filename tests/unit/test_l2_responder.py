@@ -8,8 +8,7 @@ import pytest
 from clarion.base.addr import Address, parse_address
 from clarion.proto.l2 import arp, ndp
 from clarion.proto.l2.ethernet import BROADCAST, UNKNOWN, multicast_mac
-from clarion.proto.l2.messages import Counts
-from clarion.proto.l2.responder import Answer, Drop, Link, Responder
+from clarion.proto.l2.responder import Answer, Counts, Drop, Link, Responder
 
 CLIENT_MAC = bytes.fromhex("02005e000001")
 OWN_MAC = bytes.fromhex("02005e0000aa")

@@ -58,7 +58,7 @@ from clarion.model.core import EndpointSlice, Lease, Node, Service
 from clarion.model.kinds import Kind
 from clarion.model.meta import KubeObject, ObjectKey, ObjectMeta
 from clarion.model.metallb import BFDProfileSpec, BGPPeer, ServiceBGPStatus, ServiceL2Status
-from clarion.proto.l2.messages import Configure, Interfaces, Notice
+from clarion.proto.pulse.messages import Configure, Interfaces, Notice
 
 COMPONENT = "metallb-speaker"
 

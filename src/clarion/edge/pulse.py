@@ -32,11 +32,11 @@ from clarion.base.limits import (
     PULSE_UNANSWERED_HEARTBEATS_MAX,
 )
 from clarion.edge.ipc import Channel, ChannelFullError
-from clarion.proto.l2.messages import (
+from clarion.proto.l2.responder import Counts
+from clarion.proto.pulse.messages import (
     Applied,
     ChangeTable,
     Configure,
-    Counts,
     CountsReport,
     Echo,
     Entry,

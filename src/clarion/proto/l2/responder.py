@@ -12,7 +12,22 @@ import msgspec
 from clarion.base.addr import Address
 from clarion.proto.l2 import arp, ndp
 from clarion.proto.l2.ethernet import BROADCAST, FrameError, is_station, multicast_mac
-from clarion.proto.l2.messages import Counts
+
+
+class Counts(msgspec.Struct, frozen=True):
+    """What happened for one address since the process started.
+
+    Attributes:
+        requests: Requests and solicitations received for it.
+        responses: Answers sent.
+        gratuitous: Unsolicited frames sent.
+        conflicts: Frames of another station that claim it (RFC 5227 §2.4).
+    """
+
+    requests: int = 0
+    responses: int = 0
+    gratuitous: int = 0
+    conflicts: int = 0
 
 
 class Link(msgspec.Struct, frozen=True):

@@ -1,8 +1,9 @@
-"""What the speaker's main process and its pulse process say to each other.
+"""The messages between the speaker's main process and its pulse process.
 
-Main owns the table of announced addresses and sends what changed; a new pulse process starts with
-an empty table and is sent all of it. Pulse reports what it sees of interfaces, what it counted, and
-what went wrong. Addresses travel as network-order bytes: MessagePack has no 128-bit integers.
+Main owns the table of announced addresses, of which it sends what changed, and the list of BFD
+sessions, which it sends whole; a new pulse process is sent all of both. Pulse reports what it sees
+of interfaces and sessions, what it counted, and what went wrong. Addresses travel as network-order
+bytes: MessagePack has no 128-bit integers.
 """
 
 from enum import IntEnum, StrEnum
@@ -10,7 +11,9 @@ from enum import IntEnum, StrEnum
 import msgspec
 
 from clarion.base.limits import L2_FRAMES_PER_SECOND, L2_REFRESH_SECONDS
+from clarion.proto.bfd.config import BfdConfig, BfdStatus
 from clarion.proto.l2.interfaces import Obstacle
+from clarion.proto.l2.responder import Counts
 
 
 class PulseExit(IntEnum):
@@ -60,7 +63,35 @@ class Stop(msgspec.Struct, frozen=True, tag="stop"):
     """Main: stop answering and exit."""
 
 
-ToPulse = Configure | ChangeTable | Heartbeat | Stop
+class WatchedSession(msgspec.Struct, frozen=True, kw_only=True):
+    """One wanted BFD session.
+
+    Attributes:
+        name: Names the session in reports and through changes of its settings.
+        remote: Address of the other side.
+        local: Our address, empty to have the kernel choose.
+        interface: The interface that it is bound to, empty for none.
+        vrf: The device of its VRF, empty for the default one.
+        multihop: Routers may be in between.
+        config: The settings.
+    """
+
+    name: str
+    remote: bytes
+    local: bytes = b""
+    interface: str = ""
+    vrf: str = ""
+    multihop: bool = False
+    config: BfdConfig = BfdConfig()
+
+
+class WatchBfd(msgspec.Struct, frozen=True, tag="watchBfd"):
+    """Main: these are all the BFD sessions from now on; the others say AdminDown and end."""
+
+    sessions: tuple[WatchedSession, ...]
+
+
+ToPulse = Configure | ChangeTable | WatchBfd | Heartbeat | Stop
 
 
 class InterfaceState(msgspec.Struct, frozen=True):
@@ -95,22 +126,6 @@ class Interfaces(msgspec.Struct, frozen=True, tag="interfaces"):
     interfaces: tuple[InterfaceState, ...]
 
 
-class Counts(msgspec.Struct, frozen=True):
-    """What happened for one address since the process started.
-
-    Attributes:
-        requests: Requests and solicitations received for it.
-        responses: Answers sent.
-        gratuitous: Unsolicited frames sent.
-        conflicts: Frames of another station that claim it (RFC 5227 §2.4).
-    """
-
-    requests: int = 0
-    responses: int = 0
-    gratuitous: int = 0
-    conflicts: int = 0
-
-
 class AddressCounts(msgspec.Struct, frozen=True):
     """The counts of one address."""
 
@@ -133,6 +148,7 @@ class NoticeCode(StrEnum):
     GROUP_FAILED = "groupFailed"
     BAD_SETTINGS = "badSettings"
     NETLINK_RESTARTED = "netlinkRestarted"
+    BFD_FAILED = "bfdFailed"
     CONFLICT = "conflict"
 
 
@@ -164,4 +180,14 @@ class Applied(msgspec.Struct, frozen=True, tag="applied"):
     generation: int
 
 
-FromPulse = Interfaces | CountsReport | Notice | Echo | Applied
+class BfdReport(msgspec.Struct, frozen=True, tag="bfd"):
+    """Pulse: sessions as they stand, by name; at once when a state changes, else with the counts.
+
+    The first report of a session says that it is watched. One that says down is no failure unless
+    an earlier one of the same process said up.
+    """
+
+    sessions: dict[str, BfdStatus]
+
+
+FromPulse = Interfaces | CountsReport | BfdReport | Notice | Echo | Applied

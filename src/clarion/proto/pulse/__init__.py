@@ -1,0 +1,1 @@
+"""What the speaker's main process and its pulse process say to each other."""
