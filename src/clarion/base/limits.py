@@ -107,6 +107,8 @@ assert IPC_MESSAGE_BYTES_MAX < IPC_UNSENT_BYTES_MAX
 # communication (RFC 9003 §2).
 BGP_MESSAGE_BYTES = 4096
 BGP_COMMUNICATION_BYTES = 255
+# The longest one with them (RFC 8654 §4).
+BGP_EXTENDED_MESSAGE_BYTES = 65535
 # What the communities of one route may take of a message; the rest is for prefixes.
 BGP_COMMUNITY_BYTES_MAX = 3072
 # Hold time of a session unless configured, and the wait for the peer's OPEN (RFC 4271 §10, §8.2.2).
@@ -122,11 +124,17 @@ BGP_STABLE_SECONDS = 10.0
 BGP_SEND_HOLD_SECONDS_MIN = 480.0
 # What is read or encoded in one turn, so that a busy peer delays nobody else. Bytes that a slow
 # peer has not taken stay at one chunk; the rest is state that later changes replace.
-BGP_CHUNK_BYTES = 32 << 10
+BGP_CHUNK_BYTES = 64 << 10
+# UPDATEs that are kept for other peers that are to get the same.
+BGP_SHARED_BYTES = 1 << 20
 # How long the last words (a NOTIFICATION) may take to leave before the connection is cut.
 BGP_LINGER_SECONDS = 1.0
 # Prefixes of a peer that are told apart while counting; more are only known to be more.
 BGP_INBOUND_PREFIXES_COUNTED = 10_000
+# From this part of the allowed number on, the status of a session warns; a peer that exceeded it
+# is left alone for so many seconds.
+BGP_PREFIX_WARNING_FRACTION = 0.75
+BGP_PREFIX_REST_SECONDS = 60.0
 # Connections that the kernel holds until they are accepted.
 BGP_LISTEN_BACKLOG = 128
 # Seconds between attempts to bind the listener.
@@ -154,8 +162,9 @@ FRR_ANSWER_BYTES_MAX = 64 << 20
 assert BGP_RECONNECT_SECONDS_MIN < BGP_RECONNECT_SECONDS_MAX
 # Attributes besides communities and MP_REACH_NLRI with one IPv6 prefix take less than 256 octets.
 assert BGP_COMMUNITY_BYTES_MAX + 512 <= BGP_MESSAGE_BYTES
-# A turn holds at least one message of every kind.
-assert BGP_CHUNK_BYTES >= 2 * BGP_MESSAGE_BYTES
+# A turn holds at least one message of every kind, and what is shared serves peers a turn apart.
+assert BGP_CHUNK_BYTES > BGP_EXTENDED_MESSAGE_BYTES
+assert BGP_SHARED_BYTES >= 4 * BGP_CHUNK_BYTES
 
 # Talking to the Kubernetes API. One request and one page, a connection attempt, and the silence
 # after which a connection is dead (keepalive probes, then TCP_USER_TIMEOUT).

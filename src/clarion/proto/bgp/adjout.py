@@ -1,116 +1,58 @@
 """Adj-RIB-Out (RFC 4271 §3.2) as desired state: what a peer should have, in the least UPDATEs.
 
-Three maps tell all: what is `desired`, what was `sent`, and what is `pending`, which is where the
-two differ, grouped by attributes. Changes only move prefixes between groups; bytes are built when
-`take` asks for them, from what is true at that moment. A change that is superseded before it was
-asked for leaves no trace on the wire, so a slow peer costs one map and no queue.
+`desired` says what the peer should have. Where it has something else, the prefix waits: among the
+updates, by group of attributes, or among the withdrawals, and beside it stands what the peer has
+instead. So what the peer has is always known, and is nowhere written down twice.
 
-What `take` has handed out counts as sent; when the connection ends, `stop` forgets it.
+Changes only move prefixes between these maps; bytes are made when `take` asks for them, from what
+is true at that moment. A change that is superseded before leaves no trace on the wire, so a slow
+peer costs one map and no queue. What `take` has handed out counts as had by the peer; when the
+connection ends, `stop` forgets it.
 """
 
-from collections.abc import Collection, Mapping
-from typing import Final
+import enum
+from collections.abc import Collection, Iterable, Mapping
 
-import msgspec
+from clarion.base.addr import Prefix
+from clarion.proto.bgp.encoder import Encoder
+from clarion.proto.bgp.iana import FAMILY_OF_VERSION, Family, RefreshSubtype
+from clarion.proto.bgp.routes import Group, Route, Terms, group_of
+from clarion.proto.bgp.update import end_of_rib
+from clarion.proto.bgp.wire import RouteRefresh, encode_route_refresh
 
-from clarion.base.addr import Address, Prefix
-from clarion.base.limits import BGP_COMMUNITY_BYTES_MAX, BGP_MESSAGE_BYTES
-from clarion.proto.bgp.attrs import (
-    AsSegment,
-    LargeCommunity,
-    MpReach,
-    PathAttributes,
-    encode_attribute,
-    encode_attributes,
-    link_bandwidth_community,
-)
-from clarion.proto.bgp.iana import (
-    FAMILY_OF_VERSION,
-    IPV4_UNICAST,
-    NON_TRANSITIVE,
-    AttributeCode,
-    AttributeFlag,
-    Family,
-    Origin,
-    RefreshSubtype,
-    SegmentType,
-)
-from clarion.proto.bgp.nlri import encode_prefix
-from clarion.proto.bgp.update import assemble_update, end_of_rib
-from clarion.proto.bgp.wire import HEADER_BYTES, RouteRefresh, encode_route_refresh
-
-_ROOM: Final = BGP_MESSAGE_BYTES - HEADER_BYTES - 4
-"""Octets of an UPDATE besides its header and two length fields (RFC 4271 §4.3)."""
+__all__ = ["AdjOut", "Route", "Terms"]
 
 
-class Route(msgspec.Struct, frozen=True, order=True):
-    """One prefix to announce, and what users may set about it.
+class _Asked(enum.Enum):
+    """What a peer has that asks for it again: no longer known, so never the same as desired."""
 
-    `communities` are 32-bit numbers (RFC 1997), `extended_communities` 64-bit ones (RFC 4360 §2).
-    `local_pref` reaches internal peers only, non-transitive extended communities too.
-    `link_bandwidth` is in octets per second, 0 for none; it reaches all peers.
-    """
-
-    prefix: Prefix
-    local_pref: int = 0
-    communities: tuple[int, ...] = ()
-    large_communities: tuple[LargeCommunity, ...] = ()
-    extended_communities: tuple[int, ...] = ()
-    link_bandwidth: float = 0.0
+    AGAIN = enum.auto()
 
 
-class Terms(msgspec.Struct, frozen=True, kw_only=True):
-    """What a connection allows: how paths are written, and the next hop of each family sent."""
-
-    local_asn: int
-    internal: bool
-    four_octet_asn: bool
-    next_hops: tuple[tuple[Family, Address], ...]
-    message_bytes: int = BGP_MESSAGE_BYTES
-    """The longest message that the peer takes (RFC 8654 §4)."""
-
-
-_Group = tuple[int, int, tuple[int, ...], tuple[LargeCommunity, ...], tuple[int, ...], float]
-"""IP version and all of a route but its prefix: routes that agree in these share messages."""
-
-
-def _fits(route: Route) -> bool:
-    # RFC 4271 §9.2: attributes that leave no room for a prefix must not be advertised.
-    octets = 4 * len(route.communities) + 12 * len(route.large_communities)
-    octets += 8 * len(route.extended_communities) + 8 * bool(route.link_bandwidth)
-    return octets <= BGP_COMMUNITY_BYTES_MAX
-
-
-def _group(route: Route) -> _Group:
-    return (
-        route.prefix.version,
-        route.local_pref,
-        route.communities,
-        route.large_communities,
-        route.extended_communities,
-        route.link_bandwidth,
-    )
+_Had = Route | _Asked | None
+"""What the peer has of a prefix; None for nothing."""
 
 
 class AdjOut:
     """Routes of one peer, before and during a connection.
 
     `set_routes` may be called at any time; `start` and `stop` frame a connection; between them
-    `pending` says whether there is work and `take` hands out whole messages.
+    `pending` says whether there is work and `take` hands out whole messages. Peers that are given
+    the same encoder share the bytes of equal messages.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, encoder: Encoder | None = None) -> None:
+        self._encoder = encoder or Encoder()
         self._known = False
         self._desired: dict[Prefix, Route] = {}
-        self._sent: dict[Prefix, Route] = {}
-        self._updates: dict[_Group, dict[Prefix, Route]] = {}
-        self._withdrawals: dict[int, dict[Prefix, None]] = {4: {}, 6: {}}
+        self._refused: dict[Prefix, Route] = {}
         self._terms: Terms | None = None
         self._versions: tuple[int, ...] = ()
-        self._encoded: dict[_Group, bytes] = {}
+        self._updates: dict[Group, dict[Prefix, _Had]] = {}
+        self._withdrawals: dict[int, dict[Prefix, _Had]] = {4: {}, 6: {}}
         self._markers: list[tuple[Family, bool]] = []  # True ends a refresh, False the first dump
         self._refreshing: dict[Family, bool] = {}  # True once the beginning was said
-        self._refused: dict[Prefix, Route] = {}
+        self._announced = 0
         self._updates_built = 0
 
     @property
@@ -131,7 +73,7 @@ class AdjOut:
     @property
     def announced(self) -> int:
         """Prefixes the peer has, as far as bytes were handed out."""
-        return len(self._sent)
+        return self._announced
 
     @property
     def unsent(self) -> int:
@@ -148,17 +90,21 @@ class AdjOut:
         markers = self._known and bool(self._markers)
         return bool(self._updates) or any(self._withdrawals.values()) or markers
 
+    # -- what is desired -------------------------------------------------------------------------
+
     def set_routes(self, routes: Collection[Route]) -> None:
         """Replace the desired routes. Of two routes for a prefix the greater one counts."""
-        wanted = [route for route in routes if _fits(route)]
-        desired = {route.prefix: route for route in wanted}
-        if len(desired) != len(wanted):
-            desired = {route.prefix: route for route in sorted(wanted)}
+        desired = {route.prefix: route for route in routes}
+        if len(desired) != len(routes):
+            desired = {route.prefix: route for route in sorted(routes)}
+        self._refused = {prefix: route for prefix, route in desired.items() if not route.fits}
+        for prefix in self._refused:
+            del desired[prefix]
         before, self._desired, self._known = self._desired, desired, True
-        self._refused = {}
-        if len(wanted) != len(routes):
-            self._refused = {route.prefix: route for route in routes if not _fits(route)}
         if self._terms is None:
+            return
+        if not self._announced and not self._updates:
+            self._announce_all(desired.values())
             return
         for prefix, old in before.items():
             if prefix not in desired:
@@ -174,7 +120,7 @@ class AdjOut:
         for prefix, route in changes.items():
             old, new = self._desired.pop(prefix, None), route
             self._refused.pop(prefix, None)
-            if new is not None and not _fits(new):
+            if new is not None and not new.fits:
                 self._refused[prefix], new = new, None
             if new is not None:
                 self._desired[prefix] = new
@@ -182,25 +128,33 @@ class AdjOut:
                 self._change(prefix, old, new)
 
     def _change(self, prefix: Prefix, old: Route | None, new: Route | None) -> None:
-        """Move one prefix to the group where it now belongs, if any."""
+        """The desired route of a prefix is another one: let it wait where it belongs now."""
         if prefix.version not in self._versions:
             return
-        if old is None:
-            self._withdrawals[prefix.version].pop(prefix, None)
-        else:
-            group = _group(old)
-            waiting = self._updates.get(group, {})
-            if waiting.pop(prefix, None) is not None and not waiting:
-                self._close(group)
-        sent = self._sent.get(prefix)
+        had = self._unwait(prefix, old)
         if new is None:
-            if sent is not None:
-                self._withdrawals[prefix.version][prefix] = None
-        elif new != sent:
-            self._updates.setdefault(_group(new), {})[prefix] = new
+            if had is not None:
+                self._withdrawals[prefix.version][prefix] = had
+        elif new != had:
+            self._updates.setdefault(group_of(new), {})[prefix] = had
+
+    def _unwait(self, prefix: Prefix, desired: Route | None) -> _Had:
+        """Let a prefix no longer wait; returns what the peer has of it."""
+        if desired is None:
+            return self._withdrawals[prefix.version].pop(prefix, None)
+        group = group_of(desired)
+        waiting = self._updates.get(group)
+        if waiting is None or prefix not in waiting:
+            return desired
+        had = waiting.pop(prefix)
+        if not waiting:
+            del self._updates[group]
+        return had
+
+    # -- the connection --------------------------------------------------------------------------
 
     def start(self, terms: Terms) -> None:
-        """A connection is up: everything desired is unsent."""
+        """A connection is up: everything desired waits."""
         self.stop()
         self._terms = terms
         families = [family for family, _ in terms.next_hops]
@@ -208,28 +162,28 @@ class AdjOut:
             version for version, family in FAMILY_OF_VERSION.items() if family in families
         )
         self._markers = [(family, False) for family in families]
-        self._enqueue(self._versions)
+        self._announce_all(self._desired.values())
 
-    def _enqueue(self, versions: tuple[int, ...]) -> None:
+    def _announce_all(self, routes: Iterable[Route]) -> None:
+        """Let routes wait of which the peer has nothing."""
         updates = self._updates
-        for prefix, route in self._desired.items():
-            if prefix.version in versions:
-                group = _group(route)
+        for route in routes:
+            if route.prefix.version in self._versions:
+                group = group_of(route)
                 waiting = updates.get(group)
                 if waiting is None:
                     waiting = updates[group] = {}
-                waiting[prefix] = route
+                waiting[route.prefix] = None
 
     def stop(self) -> None:
         """The connection is gone, and with it all the peer had."""
         self._terms, self._versions = None, ()
-        self._sent.clear()
         self._updates.clear()
         for withdrawals in self._withdrawals.values():
             withdrawals.clear()
-        self._encoded.clear()
         self._markers.clear()
         self._refreshing.clear()
+        self._announced = 0
 
     def refresh(self, family: Family, *, enhanced: bool) -> None:
         """Send all routes of a family again (RFC 2918 §4), framed if enhanced (RFC 7313 §4)."""
@@ -240,33 +194,42 @@ class AdjOut:
             self._refreshing[family] = False
             if (family, True) not in self._markers:
                 self._markers.append((family, True))
-        self._enqueue((version,))
+        withdrawals = self._withdrawals[version]
+        for prefix in withdrawals:
+            withdrawals[prefix] = _Asked.AGAIN
+        for prefix, route in self._desired.items():
+            if prefix.version == version:
+                waiting = self._updates.setdefault(group_of(route), {})
+                if waiting.get(prefix, _Asked.AGAIN) is not None:
+                    waiting[prefix] = _Asked.AGAIN
+
+    # -- the wire --------------------------------------------------------------------------------
 
     def take(self, limit: int) -> bytes:
-        """Whole messages of together at most `limit` octets, which is at least one message long.
+        """Whole messages of together at most `limit` octets.
 
+        There is none if `limit` is shorter than the longest message that the terms allow.
         Announcements precede withdrawals, so that traffic finds the new route before the old one
         goes; the End-of-RIB of a family follows when its routes have all been handed out.
         """
-        assert limit >= BGP_MESSAGE_BYTES
         parts: list[bytes] = []
         room = limit
-        while room >= BGP_MESSAGE_BYTES and self.pending:
-            message = self._next_message()
+        while self._terms is not None and room >= self._terms.message_bytes and self.pending:
+            message = self._next_message(self._terms)
             parts.append(message)
             room -= len(message)
         return b"".join(parts)
 
-    def _next_message(self) -> bytes:
+    def _next_message(self, terms: Terms) -> bytes:
         for family, begun in self._refreshing.items():
             if not begun:  # RFC 7313 §4.1: BoRR before the routes
                 self._refreshing[family] = True
                 return encode_route_refresh(RouteRefresh(family, RefreshSubtype.BEGIN))
         if self._updates:
-            return self._next_update()
-        for version, prefixes in self._withdrawals.items():
+            return self._next_update(terms)
+        for prefixes in self._withdrawals.values():
             if prefixes:
-                return self._next_withdrawal(version, prefixes)
+                return self._next_withdrawal(terms, prefixes)
         family, refreshed = self._markers.pop(0)
         if refreshed:  # RFC 7313 §4.1: EoRR after them
             del self._refreshing[family]
@@ -274,115 +237,20 @@ class AdjOut:
         self._updates_built += 1
         return end_of_rib(family)
 
-    def _next_update(self) -> bytes:
+    def _next_update(self, terms: Terms) -> bytes:
         group, waiting = next(iter(self._updates.items()))
-        attributes = self._encoded.get(group)
-        if attributes is None:
-            attributes = self._encoded[group] = self._encode(group)
-        family = FAMILY_OF_VERSION[group[0]]
-        next_hop = self._next_hop(family)
-        classic = family == IPV4_UNICAST and next_hop.version == 4
-        # MP_REACH_NLRI takes 4 octets of attribute header, 4 + 1 of its own, and the next hop.
-        overhead = 0 if classic else 9 + len(next_hop.packed)
-        nlri, taken = _pack(waiting, _ROOM - len(attributes) - overhead)
-        sent = self._sent
-        if len(taken) == len(waiting):
-            sent.update(waiting)
-            self._close(group)
-        else:
-            for prefix in taken:
-                sent[prefix] = waiting.pop(prefix)
+        message = self._encoder.announce(terms, group, waiting)
+        had = [waiting.pop(prefix) for prefix in message.prefixes]
+        if not waiting:
+            del self._updates[group]
+        self._announced += had.count(None)
         self._updates_built += 1
-        if classic:
-            return assemble_update(b"", attributes, nlri)
-        reach = _mp_reach(MpReach(family, (next_hop,)), nlri)
-        return assemble_update(b"", reach + attributes, b"")
+        return message.octets
 
-    def _close(self, group: _Group) -> None:
-        """Nothing of this group is left to send."""
-        del self._updates[group]
-        self._encoded.pop(group, None)
-
-    def _next_withdrawal(self, version: int, prefixes: dict[Prefix, None]) -> bytes:
-        family = FAMILY_OF_VERSION[version]
-        # An MP_UNREACH_NLRI takes 4 octets of attribute header and 3 of its own.
-        classic = family == IPV4_UNICAST and self._next_hop(family).version == 4
-        nlri, taken = _pack(prefixes, _ROOM if classic else _ROOM - 7)
-        self._updates_built += 1
-        for prefix in taken:
+    def _next_withdrawal(self, terms: Terms, prefixes: dict[Prefix, _Had]) -> bytes:
+        message = self._encoder.withdraw(terms, prefixes)
+        for prefix in message.prefixes:
             del prefixes[prefix]
-            del self._sent[prefix]
-        if classic:
-            return assemble_update(nlri, b"", b"")
-        head = family.afi.to_bytes(2, "big") + bytes((family.safi,))
-        unreach = encode_attribute(
-            AttributeCode.MP_UNREACH_NLRI, int(AttributeFlag.OPTIONAL), head + nlri
-        )
-        return assemble_update(b"", unreach, b"")
-
-    def _next_hop(self, family: Family) -> Address:
-        assert self._terms is not None
-        return dict(self._terms.next_hops)[family]
-
-    def _encode(self, group: _Group) -> bytes:
-        """The attributes of a group besides the multiprotocol ones."""
-        terms = self._terms
-        assert terms is not None
-        version, local_pref, communities, large, extended, bandwidth = group
-        next_hop = self._next_hop(FAMILY_OF_VERSION[version])
-        path: tuple[AsSegment, ...] = ()
-        if not terms.internal:  # RFC 4271 §5.1.2: our ASN to external peers, empty to internal
-            path = (AsSegment(SegmentType.AS_SEQUENCE, (terms.local_asn,)),)
-        needs_as4 = not terms.four_octet_asn and not terms.internal and terms.local_asn > 0xFFFF
-        attributes = PathAttributes(
-            origin=Origin.IGP,
-            as_path=path,
-            # RFC 8950 §4, RFC 4760 §3: no NEXT_HOP beside a multiprotocol next hop.
-            next_hop=next_hop if version == 4 and next_hop.version == 4 else None,
-            # RFC 4271 §5.1.5: always to internal peers, never to external ones.
-            local_pref=local_pref if terms.internal else None,
-            communities=tuple(sorted(set(communities))),
-            extended_communities=_extended(terms, extended, bandwidth),
-            # RFC 6793 §4.2.2: the true path, for those beyond a two-octet speaker.
-            as4_path=path if needs_as4 else None,
-            # RFC 8092 §6: no duplicates.
-            large_communities=tuple(sorted(set(large))),
-        )
-        return encode_attributes(attributes, four_octet_asn=terms.four_octet_asn)
-
-
-def _extended(terms: Terms, communities: tuple[int, ...], bandwidth: float) -> tuple[int, ...]:
-    """The extended communities that a peer is sent, each once and in ascending order."""
-    found = set(communities)
-    if not terms.internal:  # RFC 4360 §6: non-transitive ones do not cross the border of an AS
-        found = {community for community in found if not community & NON_TRANSITIVE}
-    if (
-        bandwidth
-    ):  # RFC 10005 §3.1: may be sent to external peers all the same, and must be to serve
-        found.add(link_bandwidth_community(terms.local_asn, bandwidth))
-    return tuple(sorted(found))
-
-
-def _pack(
-    prefixes: dict[Prefix, Route] | dict[Prefix, None], room: int
-) -> tuple[bytes, list[Prefix]]:
-    """As many entries as fit into `room` octets."""
-    parts: list[bytes] = []
-    taken: list[Prefix] = []
-    for prefix in prefixes:
-        entry = encode_prefix(prefix)
-        room -= len(entry)
-        if room < 0:
-            break
-        parts.append(entry)
-        taken.append(prefix)
-    assert taken
-    return b"".join(parts), taken
-
-
-def _mp_reach(head: MpReach, nlri: bytes) -> bytes:
-    """MP_REACH_NLRI in its long form, first among the attributes (RFC 7606 §5.1)."""
-    hops = b"".join(address.packed for address in head.next_hops)
-    family = head.family
-    value = family.afi.to_bytes(2, "big") + bytes((family.safi, len(hops))) + hops + b"\x00" + nlri
-    return encode_attribute(AttributeCode.MP_REACH_NLRI, int(AttributeFlag.OPTIONAL), value)
+        self._announced -= len(message.prefixes)
+        self._updates_built += 1
+        return message.octets

@@ -1,5 +1,7 @@
 """Prefixes as NLRI: an octet of length, then as few as hold it (RFC 4271 §4.3, RFC 4760 §5)."""
 
+from collections.abc import Iterable
+
 from clarion.base.addr import BITS, Address, Prefix, covering_prefix
 from clarion.base.errors import DecodeError
 from clarion.proto.bgp.iana import ErrorCode, UpdateError
@@ -17,6 +19,25 @@ def encode_prefix(prefix: Prefix) -> bytes:
 def encode_prefixes(prefixes: tuple[Prefix, ...]) -> bytes:
     """Entries one after another."""
     return b"".join(map(encode_prefix, prefixes))
+
+
+def pack_prefixes(prefixes: Iterable[Prefix], room: int) -> tuple[bytes, list[Prefix], bool]:
+    """As many entries as fit into `room` octets, which is at least one.
+
+    Returns:
+        The entries, their prefixes, and whether they left something out for lack of room.
+    """
+    entries: list[bytes] = []
+    taken: list[Prefix] = []
+    for prefix in prefixes:
+        entry = encode_prefix(prefix)
+        room -= len(entry)
+        if room < 0:
+            assert taken
+            return b"".join(entries), taken, True
+        entries.append(entry)
+        taken.append(prefix)
+    return b"".join(entries), taken, False
 
 
 def decode_prefixes(data: bytes, version: int) -> tuple[Prefix, ...]:

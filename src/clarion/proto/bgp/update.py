@@ -6,7 +6,7 @@ import msgspec
 
 from clarion.base.addr import Prefix
 from clarion.base.errors import DecodeError
-from clarion.base.limits import BGP_MESSAGE_BYTES
+from clarion.base.limits import BGP_EXTENDED_MESSAGE_BYTES
 from clarion.proto.bgp.attrs import (
     Fault,
     MpUnreach,
@@ -109,7 +109,7 @@ def assemble_update(withdrawn: bytes, attributes: bytes, nlri: bytes) -> bytes:
             nlri,
         )
     )
-    assert HEADER_BYTES + len(body) <= BGP_MESSAGE_BYTES
+    assert HEADER_BYTES + len(body) <= BGP_EXTENDED_MESSAGE_BYTES
     return encode_frame(MessageType.UPDATE, body)
 
 
