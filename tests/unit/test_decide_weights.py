@@ -4,6 +4,7 @@
 from collections.abc import Iterable
 from typing import Any
 
+import msgspec
 import pytest
 
 from clarion.base.errors import InvalidInputError
@@ -58,6 +59,7 @@ WEIGHTS: list[tuple[str, list[Any], dict[str, int], dict[str, int]]] = [
     ("no endpoint here", [local(), b.endpoints("web", "n1", "n1"), WEIGHTED], {ONE: 2}, {}),
     ("endpoints that cannot serve", [local(), WEB, b.endpoints("web", "n2", ready=False, suffix="2"), WEIGHTED], {ONE: 3}, {ONE: 1}),
     ("one that drains but serves", [local(), WEB, b.endpoints("web", "n2", ready=False, serving=True, suffix="2"), WEIGHTED], {ONE: 3}, {ONE: 2}),
+    ("one pod with an address of each version", [local(), WEB, msgspec.structs.replace(b.endpoints("web", "n1", "n2", "n2", suffix="6"), address_type="IPv6"), WEIGHTED], {ONE: 3}, {ONE: 2}),
     ("two services, two prefixes", [local(), WEB, local("api", "192.0.2.2"), API, WEIGHTED], {ONE: 3, TWO: 1}, {ONE: 1, TWO: 2}),
     ("an aggregate: the sum", [local(), WEB, local("api", "192.0.2.2"), API, b.bgp_advertisement(length=28, weighted=True)], {"192.0.2.0/28": 4}, {"192.0.2.0/28": 3}),
     ("one address, two services: the sum", [local(**SHARED), WEB, local("api", ports=[81], **SHARED), API, WEIGHTED], {ONE: 4}, {ONE: 3}),

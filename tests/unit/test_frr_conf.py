@@ -14,6 +14,7 @@ import pytest
 from clarion.base.addr import Prefix, parse_address, parse_prefix
 from clarion.daemons.frr import frr_config, unfit
 from clarion.decide.advertise import AdvertisedRoute
+from clarion.decide.communities import GRACEFUL_SHUTDOWN
 from clarion.decide.settings import Peer
 from clarion.model.metallb import BFDProfileSpec
 from clarion.proto.frr.config import Tree, bfd_tree, bgp_tree, text, zebra_tree
@@ -47,9 +48,15 @@ EVERYTHING = peer(
     bfd_profile="fast",
     graceful_restart=True,
     ebgp_multihop=True,
+    max_prefixes=1000,
     families=frozenset((4, 6)),
 )
 UNNUMBERED = Peer(name="eth", my_asn=64500, dynamic_asn="external", interface="eth0")
+EXTENDED = (0x0002_FC00_0000_0064, 0x0102_C000_0201_0007, 0x0203_FA56_EA00_0001)
+SHED = {
+    V4: AdvertisedRoute(V4, 0, (GRACEFUL_SHUTDOWN,), (), EXTENDED, 3),
+    V6: AdvertisedRoute(V6, 0, (), (), (), 40_000),
+}
 PROFILES = {
     "fast": BFDProfileSpec(
         receive_interval=100,
@@ -73,6 +80,10 @@ CASES: dict[str, tuple[list[Peer], dict[str, dict[Prefix, AdvertisedRoute]]]] = 
         {"frr": PLAIN, "bird": RICH},
     ),
     "everything": ([EVERYTHING, UNNUMBERED], {"frr": RICH, "eth": RICH}),
+    "weights": (
+        [peer(ttl_security=1, max_prefixes=10), peer("bird", "192.0.2.2", peer_asn=64500)],
+        {"frr": SHED, "bird": SHED},
+    ),
     "vrf": (
         [peer(), peer("red", vrf="red", my_asn=64501, dynamic_asn="internal", peer_asn=0)],
         {"frr": PLAIN, "red": RICH},
@@ -171,6 +182,8 @@ def test_a_policy_is_there_before_its_prefix_and_goes_after_it() -> None:
     [
         ({"password": "new"}, ["neighbor 192.0.2.1 password new"]),
         ({"connect_time": 7.0}, ["neighbor 192.0.2.1 timers connect 7"]),
+        ({"ttl_security": 2}, ["neighbor 192.0.2.1 ttl-security hops 2"]),
+        ({"max_prefixes": 9}, ["neighbor 192.0.2.1 maximum-prefix 9 force"]),
         ({"bfd_profile": "x"}, ["neighbor 192.0.2.1 bfd", "neighbor 192.0.2.1 bfd profile x"]),
     ],
 )

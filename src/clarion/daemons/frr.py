@@ -17,6 +17,7 @@ from clarion.base.addr import Prefix
 from clarion.daemons.notices import SessionNotices
 from clarion.daemons.runtime import Runtime
 from clarion.decide.advertise import AdvertisedRoute
+from clarion.decide.communities import GRACEFUL_SHUTDOWN, ExtendedCommunity, format_community
 from clarion.decide.settings import Peer
 from clarion.edge import metrics
 from clarion.edge.frr import FrrError, Refusal, Vty
@@ -303,15 +304,34 @@ def _neighbor(peer: Peer, routes: Routes) -> Neighbor:
         password=peer.password,
         source=str(peer.source_address or ""),
         multihop=peer.ebgp_multihop,
+        hops=peer.ttl_security,
+        prefixes=peer.max_prefixes,
         nearby=peer.families == {6} and not peer.internal and not peer.ebgp_multihop,
         graceful_restart=peer.graceful_restart,
         bfd=peer.bfd_profile,
         families=peer.families,
-        routes=tuple(
-            Route(item.prefix, item.local_pref, item.communities, item.large_communities)
-            for item in routes.values()
-        ),
+        routes=tuple(map(_route, routes.values())),
     )
+
+
+def _route(route: AdvertisedRoute) -> Route:
+    # RFC 8326 §4.1: 0, where FRR would set 100 of itself. An unset preference is FRR's choice.
+    sheds = GRACEFUL_SHUTDOWN in route.communities
+    extended = map(ExtendedCommunity, route.extended_communities)
+    return Route(
+        route.prefix,
+        route.local_pref if route.local_pref or sheds else None,
+        route.communities,
+        route.large_communities,
+        # Others than `rt` and `soo` are a problem of the advertisement: FRR has no words for them.
+        tuple(_pair(item) for item in extended if item.kind),
+        route.weight,  # a weight of 1 is 1 Mbit/s
+    )
+
+
+def _pair(community: ExtendedCommunity) -> tuple[str, str]:
+    kind, _, value = format_community(community).partition(":")
+    return kind, value
 
 
 def _profile(name: str, spec: BFDProfileSpec) -> BfdProfile:

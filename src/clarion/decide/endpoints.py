@@ -10,7 +10,10 @@ Readiness, as MetalLB reads it: an endpoint can serve when `ready` is true or ab
 | false | false, absent | any | no |
 """
 
+from collections import Counter
 from collections.abc import Iterable
+from functools import reduce
+from operator import or_
 
 import msgspec
 
@@ -26,7 +29,8 @@ class Serving(msgspec.Struct, frozen=True, gc=False):
 
     Attributes:
         total: How many there are, wherever they run.
-        by_node: How many of them each node hosts.
+        by_node: How many of them each node hosts; one that is in the slices of both IP versions is
+            one.
         seen: How many endpoints there are, serving or not.
         assumed: No slice is given and the cluster is assumed to have endpoints on every node.
     """
@@ -53,7 +57,7 @@ def can_serve(endpoint: Endpoint) -> bool:
 
 def serving(slices: Iterable[EndpointSlice]) -> Serving:
     """Count the endpoints of a service that can serve, by node."""
-    by_node: dict[str, int] = {}
+    by_type: dict[str, Counter[str]] = {}
     total = seen = 0
     for item in slices:
         for endpoint in item.endpoints:
@@ -62,7 +66,9 @@ def serving(slices: Iterable[EndpointSlice]) -> Serving:
                 continue
             total += 1
             if endpoint.node_name:
-                by_node[endpoint.node_name] = by_node.get(endpoint.node_name, 0) + 1
+                by_type.setdefault(item.address_type, Counter())[endpoint.node_name] += 1
+    # The larger of two counts by node: | of Counters.
+    by_node = reduce(or_, by_type.values(), Counter[str]())
     return Serving(total, dict(sorted(by_node.items())), seen)
 
 

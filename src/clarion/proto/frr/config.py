@@ -23,15 +23,25 @@ TAGGING = "clarion-tag-"
 """With what the names of route-maps begin that give a tag to what is originated."""
 TAG_MAX = (1 << 32) - 1
 MULTIHOP_TTL = 255
+BANDWIDTH_MAX = 25600
+"""Mbit/s; FRR takes no more."""
 
 
 class Route(msgspec.Struct, frozen=True, gc=False):
-    """A prefix as one neighbour is told of it; no local preference is 0."""
+    """A prefix as one neighbour is told of it.
+
+    Attributes:
+        local_pref: None leaves it to FRR.
+        extended: Pairs of a kind, `rt` or `soo`, and a value in FRR's words.
+        bandwidth: Of the link, in Mbit/s; 0 for none.
+    """
 
     prefix: Prefix
-    local_pref: int = 0
+    local_pref: int | None = None
     communities: tuple[int, ...] = ()
     large_communities: tuple[LargeCommunity, ...] = ()
+    extended: tuple[tuple[str, str], ...] = ()
+    bandwidth: int = 0
 
 
 class Neighbor(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,6 +53,8 @@ class Neighbor(msgspec.Struct, frozen=True, kw_only=True):
         remote_as: A number, `internal` or `external`.
         nearby: Sessions of IPv6 without multihop: FRR's check that the neighbour is on a connected
             network is left out, as it cannot be met with addresses of the link alone.
+        hops: How far packets may have travelled (RFC 5082); 0 for any distance.
+        prefixes: More of one family end the session; 0 for any number.
         timers: Keepalive and hold time; (0, 0) is none at all.
         bfd: A profile's name; empty: no BFD.
         families: IP versions of the routes that the session carries.
@@ -58,6 +70,8 @@ class Neighbor(msgspec.Struct, frozen=True, kw_only=True):
     password: str = ""
     source: str = ""
     multihop: bool = False
+    hops: int = 0
+    prefixes: int = 0
     nearby: bool = False
     graceful_restart: bool = False
     bfd: str = ""
@@ -193,7 +207,7 @@ def _policy(tree: Tree, name: str, neighbor: Neighbor, tags: Mapping[Prefix, int
 
 def _actions(route: Route) -> Iterator[str]:
     """What a route-map does to a route."""
-    if route.local_pref:
+    if route.local_pref is not None:
         yield f"set local-preference {route.local_pref}"
     if route.communities:
         plain = (f"{value >> 16}:{value & 0xFFFF}" for value in sorted(route.communities))
@@ -201,6 +215,11 @@ def _actions(route: Route) -> Iterator[str]:
     if route.large_communities:
         large = (":".join(map(str, parts)) for parts in sorted(route.large_communities))
         yield f"set large-community {' '.join(large)} additive"
+    for kind in sorted({kind for kind, _ in route.extended}):
+        values = (value for own, value in sorted(route.extended) if own == kind)
+        yield f"set extcommunity {kind} {' '.join(values)}"
+    if route.bandwidth:
+        yield f"set extcommunity bandwidth {min(route.bandwidth, BANDWIDTH_MAX)}"
 
 
 def _router(router: Router, tags: Mapping[Prefix, int]) -> Tree:
@@ -223,6 +242,9 @@ def _router(router: Router, tags: Mapping[Prefix, int]) -> Tree:
                 # Policy before activation: nothing may slip through in between.
                 inside[f"neighbor {neighbor.target} route-map {name}-in in"] = {}
                 inside[f"neighbor {neighbor.target} route-map {name}-out out"] = {}
+                if neighbor.prefixes:  # also those that the route-map refuses
+                    limit = f"maximum-prefix {neighbor.prefixes} force"
+                    inside[f"neighbor {neighbor.target} {limit}"] = {}
                 inside[f"neighbor {neighbor.target} activate"] = {}
         for prefix in sorted(tags):
             if prefix.version == version:
@@ -233,31 +255,27 @@ def _router(router: Router, tags: Mapping[Prefix, int]) -> Tree:
 
 
 def _session(neighbor: Neighbor) -> Iterator[str]:
-    head = f"neighbor {neighbor.target}"
-    interface = " interface" if neighbor.interface else ""
-    yield f"{head}{interface} remote-as {neighbor.remote_as}"
-    if neighbor.multihop:
-        yield f"{head} ebgp-multihop {MULTIHOP_TTL}"
-    if neighbor.local_as:
-        yield f"{head} local-as {neighbor.local_as} no-prepend replace-as"
-    if neighbor.port:
-        yield f"{head} port {neighbor.port}"
-    if neighbor.timers is not None:
-        keepalive, hold = neighbor.timers
-        yield f"{head} timers {keepalive} {hold}"
-    if neighbor.connect is not None:
-        yield f"{head} timers connect {neighbor.connect}"
-    if neighbor.password:
-        yield f"{head} password {neighbor.password}"
-    if neighbor.source:
-        yield f"{head} update-source {neighbor.source}"
-    if neighbor.graceful_restart:
-        yield f"{head} graceful-restart"
-    if neighbor.bfd:
-        yield f"{head} bfd"
-        yield f"{head} bfd profile {neighbor.bfd}"
-    if neighbor.nearby:
-        yield f"{head} disable-connected-check"
+    """The lines of a neighbour outside of the address families, in the order in which they are told."""
+    timers = neighbor.timers
+    said = (
+        (True, f"remote-as {neighbor.remote_as}"),
+        (neighbor.multihop, f"ebgp-multihop {MULTIHOP_TTL}"),
+        (neighbor.local_as, f"local-as {neighbor.local_as} no-prepend replace-as"),
+        (neighbor.hops, f"ttl-security hops {neighbor.hops}"),
+        (neighbor.port, f"port {neighbor.port}"),
+        (timers, f"timers {timers[0]} {timers[1]}" if timers else ""),
+        (neighbor.connect is not None, f"timers connect {neighbor.connect}"),
+        (neighbor.password, f"password {neighbor.password}"),
+        (neighbor.source, f"update-source {neighbor.source}"),
+        (neighbor.graceful_restart, "graceful-restart"),
+        (neighbor.bfd, "bfd"),
+        (neighbor.bfd, f"bfd profile {neighbor.bfd}"),
+        (neighbor.nearby, "disable-connected-check"),
+    )
+    interface = "interface " if neighbor.interface else ""
+    for number, (wanted, words) in enumerate(said):
+        if wanted:
+            yield f"neighbor {neighbor.target} {interface * (number == 0)}{words}"
 
 
 def text(tree: Tree, depth: int = 0) -> str:

@@ -178,6 +178,8 @@ def _key(line: str) -> tuple[str, ...]:
     match words:
         case ("neighbor", _, "timers" | "bfd" as what, "connect" | "profile" as part, *_):
             return (*words[:2], what, part)
+        case ("set", "extcommunity", *_):
+            return words[:3]
         case ("neighbor", _, "route-map", _, way):
             return (*words[:3], way)
         case ("neighbor", *_):
