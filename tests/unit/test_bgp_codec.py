@@ -34,16 +34,20 @@ from clarion.proto.bgp.notify import (
     decode_notification,
     describe,
     encode_notification,
+    too_many_prefixes,
 )
 from clarion.proto.bgp.open import (
     Capabilities,
+    GracefulRestart,
     NextHopEncoding,
     Open,
     RawCapability,
+    RestartFamily,
     decode_open,
     encode_open,
     make_open,
 )
+from clarion.proto.bgp.restart import hard_reset
 from clarion.proto.bgp.update import Update, decode_update, encode_update, end_of_rib
 from clarion.proto.bgp.wire import (
     KEEPALIVE,
@@ -104,14 +108,34 @@ def test_a_bad_header_is_named_and_echoed(text: str, subcode: int, data: str) ->
 def test_route_refresh() -> None:
     assert encode_route_refresh(RouteRefresh(IPV6_UNICAST)) == raw("MARKER 0017 05 0002 00 01")
     assert decode_route_refresh(raw("0001 02 01")) == RouteRefresh(IPV4_UNICAST, 2)
+
+
+@pytest.mark.parametrize("subtype", [1, 2])
+def test_a_refresh_marker_of_another_length_is_echoed_whole(subtype: int) -> None:
+    body = raw(f"0001 0{subtype} 01 00")
     with pytest.raises(DecodeError) as caught:
-        decode_route_refresh(raw("0001 02 01 00"))
+        decode_route_refresh(body)
     assert (caught.value.code, caught.value.subcode) == (7, 1)
+    assert caught.value.data == raw("MARKER 0018 05") + body
+
+
+def test_refreshes_that_are_no_markers_may_be_longer() -> None:
+    # RFC 7313 §5: unknown subtypes are ignored whatever they carry; RFC 5291: filters follow.
+    assert decode_route_refresh(raw("0001 07 01 00ff")) == RouteRefresh(IPV4_UNICAST, 7)
+    assert decode_route_refresh(raw("0001 00 01 0180")) == RouteRefresh(IPV4_UNICAST, 0)
+    unframed = decode_route_refresh(raw("0001 01 01 00"), enhanced=False)
+    assert unframed == RouteRefresh(IPV4_UNICAST, 1)
 
 
 # -- OPEN ------------------------------------------------------------------------------------------
 
 ROUTER = parse_address("192.0.2.1")
+
+
+def with_capabilities(**fields: Any) -> Open:
+    return Open(64512, 90, ROUTER, Capabilities(**fields))
+
+
 OPENS = [
     # body after the header, value
     ("04 fc00 005a c0000201 00", Open(64512, 90, ROUTER)),
@@ -142,7 +166,43 @@ OPENS = [
             Capabilities(extended_next_hops=(NextHopEncoding(IPV4_UNICAST, 2),)),
         ),
     ),
+    ("04 fc00 005a c0000201 04  02 02 06 00", with_capabilities(extended_messages=True)),
+    # R and N, 120 s; IPv4 with the F bit, IPv6 without.
+    (
+        "04 fc00 005a c0000201 0e  02 0c 40 0a c078 0001 01 80 0002 01 00",
+        with_capabilities(
+            graceful_restart=GracefulRestart(
+                120, True, True, (RestartFamily(IPV4_UNICAST, True), RestartFamily(IPV6_UNICAST))
+            )
+        ),
+    ),
+    # A speaker that only helps others (RFC 4724 §4).
+    (
+        "04 fc00 005a c0000201 06  02 04 40 02 0fff",
+        with_capabilities(graceful_restart=GracefulRestart(4095)),
+    ),
 ]
+
+
+def test_of_several_restart_capabilities_the_last_one_counts() -> None:
+    body = raw("04 fc00 005a c0000201 0c  02 04 40 02 8001  02 04 40 02 0002")
+    assert decode_open(body).capabilities.graceful_restart == GracefulRestart(2)
+
+
+def test_reserved_bits_of_a_restart_capability_mean_nothing() -> None:
+    body = raw("04 fc00 005a c0000201 0a  02 08 40 06 3005 0001 01 7f")
+    restart = decode_open(body).capabilities.graceful_restart
+    assert restart == GracefulRestart(5, families=(RestartFamily(IPV4_UNICAST),))
+
+
+@pytest.mark.parametrize("text", ["40 00", "40 03 800100", "06 01 00"])
+def test_a_capability_of_a_wrong_length_is_not_that_capability(text: str) -> None:
+    item = raw(text)
+    size = f"{len(item):02x}"
+    head = raw(f"04 fc00 005a c0000201 {len(item) + 2:02x} 02 {size}")
+    read = decode_open(head + item).capabilities
+    assert (read.graceful_restart, read.extended_messages) == (None, False)
+    assert read.unknown == (RawCapability(item[0], item[2:]),)
 
 
 @pytest.mark.parametrize(("text", "value"), OPENS)
@@ -409,14 +469,29 @@ def test_lengths_that_contradict_each_other_end_the_session(text: str, subcode: 
 
 # -- NOTIFICATION ----------------------------------------------------------------------------------
 
+TOO_MANY = "Cease/Maximum Number Of Prefixes Reached"
 NOTIFICATIONS = [
     (Notification(4), "Hold Timer Expired"),
     (Notification(6, 2), "Cease/Administrative Shutdown"),
     (cease(Cease.ADMINISTRATIVE_SHUTDOWN, "bye"), 'Cease/Administrative Shutdown: "bye"'),
-    (Notification(2, 2), "Open Message/Bad Peer As"),
+    (Notification(2, 2), "Open Message/Bad Peer AS"),
     (Notification(6, 99), "Cease/subcode 99"),
     (Notification(99, 1), "error 99 subcode 1"),
-    (Notification(6, 2, b"\x05\xff\xfe"), 'Cease/Administrative Shutdown: "��"'),
+    (Notification(6, 10), "Cease/BFD Down"),
+    # Words that are not what RFC 9003 §2 says are shown as they came.
+    (Notification(6, 2, b"\x02\xff\xfe"), "Cease/Administrative Shutdown (data 02fffe)"),
+    (Notification(6, 2, b"\x05ab"), "Cease/Administrative Shutdown (data 056162)"),
+    (Notification(6, 4, b"\x04a\n\x1b["), 'Cease/Administrative Reset: "a\\n\\x1b["'),
+    (Notification(6, 2, "\x04a\u202e".encode()), 'Cease/Administrative Shutdown: "a\\u202e"'),
+    (too_many_prefixes(IPV6_UNICAST, 100), f"{TOO_MANY}: ipv6-unicast, 100 allowed"),
+    (Notification(6, 1, b"\x00" * 40), f"{TOO_MANY} (data {'00' * 32}...)"),
+    (
+        hard_reset(cease(Cease.ADMINISTRATIVE_SHUTDOWN, "bye")),
+        'Cease/Hard Reset (Cease/Administrative Shutdown: "bye")',
+    ),
+    # Words without codes in front of them, as GoBGP puts them there.
+    (Notification(6, 9, b"\x03bye"), "Cease/Hard Reset (data 03627965)"),
+    (Notification(6, 9), "Cease/Hard Reset"),
 ]
 
 

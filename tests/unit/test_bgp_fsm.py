@@ -52,7 +52,8 @@ def test_established_is_reached_by_a_keepalive_only() -> None:
 
 
 def test_who_is_on_the_line_is_told_why_it_ends() -> None:
-    silent = {Event.TCP_FAILED, Event.NOTIFICATION_RECEIVED}  # RFC 4271 §6.4: never answered
+    # RFC 4271 §6.4: a NOTIFICATION is never answered. RFC 4724 §4: a restart is not announced.
+    silent = {Event.TCP_FAILED, Event.NOTIFICATION_RECEIVED, Event.ABANDON}
     for state, event in product(ON_THE_LINE, Event):
         transition = TABLE.get((state, event)) or OTHERWISE[state]
         if transition.state is State.IDLE:
@@ -60,7 +61,7 @@ def test_who_is_on_the_line_is_told_why_it_ends() -> None:
 
 
 def test_failures_wait_and_orders_do_not() -> None:
-    orders = {Event.STOP, Event.COLLISION}
+    orders = {Event.STOP, Event.COLLISION, Event.ABANDON}
     for (state, event), transition in TABLE.items():
         if state is not State.IDLE and transition.state is State.IDLE:
             assert (Action.BACK_OFF in transition.actions) is (event not in orders), (state, event)

@@ -8,7 +8,6 @@ import pytest
 
 from clarion.base.addr import Address, parse_address, parse_prefix
 from clarion.base.limits import BGP_RECONNECT_SECONDS_MAX
-from clarion.proto.bgp.adjout import Route
 from clarion.proto.bgp.attrs import LargeCommunity
 from clarion.proto.bgp.config import (
     CHANGE_EFFECTS,
@@ -30,42 +29,20 @@ from clarion.proto.bgp.iana import (
 )
 from clarion.proto.bgp.notify import Notification, decode_notification
 from clarion.proto.bgp.session import Dial, Drop, Session, StateChanged, collision_winner
-from clarion.proto.bgp.update import Update, decode_update
 from clarion.proto.bgp.wire import RouteRefresh, encode_route_refresh
 from clarion.testing.bgplink import BgpLink
 
-LEFT, RIGHT = parse_address("192.0.2.1"), parse_address("192.0.2.2")
-LEFT6, RIGHT6 = parse_address("2001:db8::1"), parse_address("2001:db8::2")
-
-
-def peer(name: str, address: Address, mine: int = 64512, theirs: int = 64513) -> PeerConfig:
-    return PeerConfig(
-        name=name, local_asn=mine, peer_asn=theirs, peer_address=address, hold_time=9.0
-    )
-
-
-def link(left: dict[str, Any] | None = None, right: dict[str, Any] | None = None) -> BgpLink:
-    """Left (AS 64512, opens) and right (AS 64513, passive), with fields changed."""
-    a = msgspec.structs.replace(peer("right", RIGHT), **(left or {}))
-    b = msgspec.structs.replace(
-        peer("left", LEFT, 64513, 64512), **({"passive": True} | (right or {}))
-    )
-    return BgpLink(a, b)
-
-
-def routes(*texts: str, **fields: Any) -> list[Route]:
-    return [Route(parse_prefix(text), **fields) for text in texts]
-
-
-def updates(joined: BgpLink, sender: str, *, internal: bool = False) -> list[Update]:
-    return [
-        decode_update(body, four_octet_asn=True, internal=internal)
-        for body in joined.messages(sender, MessageType.UPDATE)
-    ]
-
-
-def last_notification(joined: BgpLink, sender: str) -> Notification:
-    return decode_notification(joined.messages(sender, MessageType.NOTIFICATION)[-1])
+from .bgp_kit import (
+    LEFT,
+    LEFT6,
+    RIGHT,
+    RIGHT6,
+    last_notification,
+    link,
+    peer,
+    routes,
+    updates,
+)
 
 
 def test_a_session_is_established_after_open_and_keepalive_both_ways() -> None:
@@ -453,17 +430,6 @@ def test_a_route_refresh_brings_everything_again() -> None:
     assert [name for name, _ in again] == ["ROUTE_REFRESH", "UPDATE", "ROUTE_REFRESH"]
     assert [body[2] for name, body in again if name == "ROUTE_REFRESH"] == [1, 2]
     assert joined.left.status().prefixes_announced == 2
-
-
-def test_more_inbound_prefixes_than_allowed_end_the_session() -> None:
-    joined = link({"max_prefixes": 3})
-    joined.right.set_routes(routes(*(f"198.51.100.{n}/32" for n in range(3))))
-    joined.start()
-    assert joined.left.status().prefixes_received == 3
-    joined.right.set_routes(routes(*(f"198.51.100.{n}/32" for n in range(4))))
-    joined.settle()
-    assert last_notification(joined, "left").subcode == Cease.MAXIMUM_NUMBER_OF_PREFIXES_REACHED
-    assert joined.left.status().last_error == "the peer announces more than 3 prefixes"
 
 
 # -- faults and ends -------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ tables of bytes and for real routers to say.
 from collections.abc import Mapping
 
 from clarion.base.addr import Address
+from clarion.base.limits import BGP_EXTENDED_MESSAGE_BYTES
 from clarion.proto.bgp.config import Direction, Endpoints, PeerConfig, State
 from clarion.proto.bgp.iana import MessageType
 from clarion.proto.bgp.session import Dial, Drop, Session, StateChanged
@@ -23,7 +24,7 @@ class Connection:
         self.other_of = {opener: acceptor, acceptor: opener}
         self.blocked: set[str] = set()
         self.cut = False
-        self.framers = {opener: Framer(), acceptor: Framer()}
+        self.framers = {end: Framer(BGP_EXTENDED_MESSAGE_BYTES) for end in (opener, acceptor)}
 
 
 class BgpLink:

@@ -52,6 +52,7 @@ class AdjOut:
         self._withdrawals: dict[int, dict[Prefix, _Had]] = {4: {}, 6: {}}
         self._markers: list[tuple[Family, bool]] = []  # True ends a refresh, False the first dump
         self._refreshing: dict[Family, bool] = {}  # True once the beginning was said
+        self._refresh_later: set[Family] = set()  # asked for before the first dump was over
         self._announced = 0
         self._updates_built = 0
 
@@ -183,6 +184,7 @@ class AdjOut:
             withdrawals.clear()
         self._markers.clear()
         self._refreshing.clear()
+        self._refresh_later.clear()
         self._announced = 0
 
     def refresh(self, family: Family, *, enhanced: bool) -> None:
@@ -191,6 +193,9 @@ class AdjOut:
         if version is None:
             return
         if enhanced:
+            if (family, False) in self._markers:  # RFC 7313 §4: no BoRR before the End-of-RIB
+                self._refresh_later.add(family)
+                return
             self._refreshing[family] = False
             if (family, True) not in self._markers:
                 self._markers.append((family, True))
@@ -234,6 +239,9 @@ class AdjOut:
         if refreshed:  # RFC 7313 §4.1: EoRR after them
             del self._refreshing[family]
             return encode_route_refresh(RouteRefresh(family, RefreshSubtype.END))
+        if family in self._refresh_later:
+            self._refresh_later.remove(family)
+            self.refresh(family, enhanced=True)
         self._updates_built += 1
         return end_of_rib(family)
 

@@ -221,6 +221,7 @@ class SessionStatus(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         last_error: Why there is no session now, or why the last one ended.
         last_notification_sent: The last one in words, as is `last_notification_received`.
+        faults: UPDATEs whose faults did not end the session (RFC 7606), `last_fault` the last ones.
         established_count: How often the session was established.
         flaps: How often it was lost again, for whatever reason.
         time_to_established: Seconds from the start, or from the last loss, until the session was
@@ -245,6 +246,8 @@ class SessionStatus(msgspec.Struct, frozen=True, kw_only=True):
     last_notification_sent_at: float | None = None
     last_notification_received: str = ""
     last_notification_received_at: float | None = None
+    faults: int = 0
+    last_fault: str = ""
     established_count: int = 0
     flaps: int = 0
     time_to_established: float | None = None

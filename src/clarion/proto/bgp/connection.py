@@ -10,6 +10,7 @@ from typing import Final
 from clarion.base.errors import DecodeError
 from clarion.base.limits import (
     BGP_CONNECT_SECONDS,
+    BGP_EXTENDED_MESSAGE_BYTES,
     BGP_OPEN_HOLD_SECONDS,
     BGP_SEND_HOLD_SECONDS_MIN,
 )
@@ -45,13 +46,21 @@ RUNS_IN: Final[dict[Timer, tuple[State, ...]]] = {
 }
 """The states in which each timer may run."""
 
-EVENT_OF: Final = {
+_EVENT_OF: Final = {
     Timer.RETRY: Event.START,
     Timer.CONNECT_RETRY: Event.CONNECT_RETRY_EXPIRES,
     Timer.HOLD: Event.HOLD_EXPIRES,
     Timer.KEEPALIVE: Event.KEEPALIVE_EXPIRES,
     Timer.SEND_HOLD: Event.SEND_HOLD_EXPIRES,
 }
+
+
+def event_of(timer: Timer, direction: Direction) -> Event:
+    """What the end of a timer means to the machine of a connection."""
+    if timer is Timer.RETRY and direction is Direction.INCOMING:
+        return Event.START_PASSIVE
+    return _EVENT_OF[timer]
+
 
 Message = Open | Update | Notification | RouteRefresh | None
 """A decoded message; None is a KEEPALIVE."""
@@ -162,6 +171,9 @@ class Connection:
     def send_open(self, message: Open) -> None:
         """Queue our OPEN."""
         self.our_open = message
+        if message.capabilities.extended_messages:
+            # RFC 8654 §4: the peer may use what we offer, even if it offers nothing itself.
+            self._framer.message_bytes = BGP_EXTENDED_MESSAGE_BYTES
         self._outbox += encode_open(message)
         self._sent.count(MessageType.OPEN)
 
@@ -221,7 +233,9 @@ class Connection:
                     internal=self.negotiated.internal,
                 )
             if frame.type is MessageType.ROUTE_REFRESH:
-                return frame.type, decode_route_refresh(frame.body)
+                return frame.type, decode_route_refresh(
+                    frame.body, enhanced=self.negotiated.enhanced_route_refresh
+                )
         return frame.type, None
 
 

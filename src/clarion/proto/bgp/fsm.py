@@ -21,7 +21,9 @@ class Event(enum.Enum):
 
     START = "start"  # [1, 3, 6] and, after a failure, [13]
     START_PASSIVE = "start passive"  # [4, 5, 7]
-    STOP = "stop"  # [2, 8]
+    STOP = "stop"  # [2]
+    AUTOMATIC_STOP = "automatic stop"  # [8]
+    ABANDON = "left without a word"  # RFC 4724 §4, §4.2
     CONNECT_RETRY_EXPIRES = "connect retry timer"  # [9]
     HOLD_EXPIRES = "hold timer"  # [10]
     KEEPALIVE_EXPIRES = "keepalive timer"  # [11]
@@ -82,6 +84,8 @@ TABLE: Final[dict[tuple[State, Event], Transition]] = {
     (_S.ACTIVE, _E.STOP): _QUIET,
     (_S.ACTIVE, _E.TCP_CONNECTED): _GREET,
     (_S.OPEN_SENT, _E.STOP): _LEAVE,
+    (_S.OPEN_SENT, _E.AUTOMATIC_STOP): _REJECT,
+    (_S.OPEN_SENT, _E.ABANDON): _QUIET,
     (_S.OPEN_SENT, _E.HOLD_EXPIRES): _REJECT,
     (_S.OPEN_SENT, _E.TCP_FAILED): _GIVE_UP,
     (_S.OPEN_SENT, _E.OPEN_RECEIVED): Transition(
@@ -91,6 +95,8 @@ TABLE: Final[dict[tuple[State, Event], Transition]] = {
     (_S.OPEN_SENT, _E.COLLISION): _LEAVE,
     (_S.OPEN_SENT, _E.NOTIFICATION_RECEIVED): _GIVE_UP,
     (_S.OPEN_CONFIRM, _E.STOP): _LEAVE,
+    (_S.OPEN_CONFIRM, _E.AUTOMATIC_STOP): _REJECT,
+    (_S.OPEN_CONFIRM, _E.ABANDON): _QUIET,
     (_S.OPEN_CONFIRM, _E.HOLD_EXPIRES): _REJECT,
     (_S.OPEN_CONFIRM, _E.KEEPALIVE_EXPIRES): Transition(
         _S.OPEN_CONFIRM, (_A.SEND_KEEPALIVE, _A.ARM_KEEPALIVE)
@@ -101,6 +107,8 @@ TABLE: Final[dict[tuple[State, Event], Transition]] = {
     (_S.OPEN_CONFIRM, _E.NOTIFICATION_RECEIVED): _GIVE_UP,
     (_S.OPEN_CONFIRM, _E.KEEPALIVE_RECEIVED): Transition(_S.ESTABLISHED, (_A.ARM_HOLD, _A.UP)),
     (_S.ESTABLISHED, _E.STOP): _LEAVE,
+    (_S.ESTABLISHED, _E.AUTOMATIC_STOP): _REJECT,
+    (_S.ESTABLISHED, _E.ABANDON): _QUIET,
     (_S.ESTABLISHED, _E.HOLD_EXPIRES): _REJECT,
     (_S.ESTABLISHED, _E.SEND_HOLD_EXPIRES): _REJECT,
     (_S.ESTABLISHED, _E.KEEPALIVE_EXPIRES): Transition(

@@ -16,6 +16,8 @@ AS_TRANS: Final = 23456
 MAX_TWO_OCTET_ASN: Final = 0xFFFF
 MAX_HOLD_TIME: Final = 0xFFFF
 """Seconds that fit into an OPEN (RFC 4271 §4.2)."""
+MAX_RESTART_TIME: Final = 0x0FFF
+"""Seconds that fit into the graceful restart capability (RFC 4724 §3)."""
 
 
 class MessageType(enum.IntEnum):
@@ -189,7 +191,7 @@ class FsmError(enum.IntEnum):
 
 
 class Cease(enum.IntEnum):
-    """Cease NOTIFICATION subcodes (RFC 4486 §3, RFC 8538 §3.1)."""
+    """Cease NOTIFICATION subcodes (RFC 4486 §3, RFC 8538 §3, RFC 9384 §3)."""
 
     MAXIMUM_NUMBER_OF_PREFIXES_REACHED = 1
     ADMINISTRATIVE_SHUTDOWN = 2

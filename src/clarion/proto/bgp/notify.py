@@ -1,16 +1,27 @@
 """NOTIFICATION messages: codes, the shutdown communication, and their reading in words.
 
-RFC 4271 §4.5 and §6; Cease subcodes RFC 4486; shutdown communication RFC 9003.
+RFC 4271 §4.5 and §6; Cease subcodes RFC 4486; shutdown communication RFC 9003; Hard Reset RFC 8538.
 """
+
+from typing import Final
 
 import msgspec
 
 from clarion.base.errors import DecodeError
 from clarion.base.limits import BGP_COMMUNICATION_BYTES, BGP_MESSAGE_BYTES
-from clarion.proto.bgp.iana import SUBCODES, Cease, ErrorCode, HeaderError, MessageType
+from clarion.proto.bgp.iana import (
+    SUBCODES,
+    Cease,
+    ErrorCode,
+    Family,
+    HeaderError,
+    MessageType,
+)
 from clarion.proto.bgp.wire import HEADER_BYTES, encode_frame
 
-_SPOKEN = (Cease.ADMINISTRATIVE_SHUTDOWN, Cease.ADMINISTRATIVE_RESET)
+_SPOKEN: Final = (Cease.ADMINISTRATIVE_SHUTDOWN, Cease.ADMINISTRATIVE_RESET)
+_DATA_SHOWN: Final = 32
+_CAPITALS: Final = frozenset(("AS", "BFD", "BGP"))
 
 
 class Notification(msgspec.Struct, frozen=True):
@@ -25,11 +36,29 @@ class Notification(msgspec.Struct, frozen=True):
 
     @property
     def communication(self) -> str:
-        """The operator's words in a shutdown or reset (RFC 9003 §2); empty when there are none."""
+        """The operator's words in a shutdown or reset (RFC 9003 §2).
+
+        Empty when there are none, or none that can be read. They are a stranger's: `describe` shows
+        them so that a terminal or a log takes no harm.
+        """
         if self.code != ErrorCode.CEASE or self.subcode not in _SPOKEN or not self.data:
             return ""
-        length = self.data[0]
-        return self.data[1 : 1 + length].decode("utf-8", "replace")
+        if len(self.data) <= self.data[0]:  # RFC 9003 §2: the length leads beyond the data
+            return ""
+        try:
+            return self.data[1 : 1 + self.data[0]].decode()
+        except UnicodeDecodeError:
+            return ""
+
+    @property
+    def hard_reset(self) -> "Notification | None":
+        """The true reason inside a Hard Reset (RFC 8538 §3), where it is well formed."""
+        if (self.code, self.subcode) != (ErrorCode.CEASE, Cease.HARD_RESET) or len(self.data) < 2:
+            return None
+        inner = Notification(self.data[0], self.data[1], self.data[2:])
+        # Some speakers put their words there without the codes in front of them.
+        nested = (inner.code, inner.subcode) == (ErrorCode.CEASE, Cease.HARD_RESET)
+        return None if nested or "subcode" in _name(inner) else inner
 
 
 def cease(subcode: Cease, communication: str = "") -> Notification:
@@ -40,6 +69,12 @@ def cease(subcode: Cease, communication: str = "") -> Notification:
     text = text.decode("utf-8", "ignore").encode()  # never half a character
     data = bytes((len(text),)) + text if text else b""
     return Notification(ErrorCode.CEASE, subcode, data)
+
+
+def too_many_prefixes(family: Family, limit: int) -> Notification:
+    """The peer announces more than so many prefixes of a family (RFC 4486 §4)."""
+    data = family.afi.to_bytes(2, "big") + bytes((family.safi,)) + limit.to_bytes(4, "big")
+    return Notification(ErrorCode.CEASE, Cease.MAXIMUM_NUMBER_OF_PREFIXES_REACHED, data)
 
 
 def from_error(error: DecodeError) -> Notification:
@@ -71,20 +106,45 @@ def decode_notification(body: bytes) -> Notification:
 
 def describe(notification: Notification) -> str:
     """The notification in words, for example `Cease/Administrative Shutdown: "maintenance"`."""
+    name, data = _name(notification), notification.data
+    inner = notification.hard_reset
+    if inner is not None:
+        return f"{name} ({describe(inner)})"
+    if notification.communication:
+        return f'{name}: "{_harmless(notification.communication)}"'
+    if not data:
+        return name
+    limit = (ErrorCode.CEASE, Cease.MAXIMUM_NUMBER_OF_PREFIXES_REACHED)
+    if (notification.code, notification.subcode) == limit and len(data) == 7:
+        family = Family(int.from_bytes(data[:2], "big"), data[2])
+        return f"{name}: {family}, {int.from_bytes(data[3:], 'big')} allowed"
+    cut = "..." if len(data) > _DATA_SHOWN else ""
+    return f"{name} (data {data[:_DATA_SHOWN].hex()}{cut})"
+
+
+def _name(notification: Notification) -> str:
     try:
         text = _words(ErrorCode(notification.code).name)
     except ValueError:
         return f"error {notification.code} subcode {notification.subcode}"
     registry = SUBCODES.get(notification.code)
-    if registry is not None and notification.subcode:
-        try:
-            text += f"/{_words(registry(notification.subcode).name)}"
-        except ValueError:
-            text += f"/subcode {notification.subcode}"
-    if notification.communication:
-        text += f': "{notification.communication}"'
-    return text
+    if not notification.subcode:
+        return text
+    try:
+        if registry is None:
+            raise ValueError
+        return f"{text}/{_words(registry(notification.subcode).name)}"
+    except ValueError:
+        return f"{text}/subcode {notification.subcode}"
 
 
 def _words(name: str) -> str:
-    return name.replace("_", " ").title()
+    words = name.split("_")
+    return " ".join(word if word in _CAPITALS else word.title() for word in words)
+
+
+def _harmless(text: str) -> str:
+    """Without line ends, escape sequences and marks that turn the direction of writing."""
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
+    )

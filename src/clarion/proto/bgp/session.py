@@ -11,54 +11,42 @@ import msgspec
 
 from clarion.base.addr import Address, Prefix
 from clarion.base.errors import DecodeError
-from clarion.base.limits import (
-    BGP_MESSAGE_BYTES,
-    BGP_RECONNECT_SECONDS_MIN,
-    BGP_STABLE_SECONDS,
-)
+from clarion.base.limits import BGP_PREFIX_REST_SECONDS
+from clarion.proto.bgp.account import Account
 from clarion.proto.bgp.adjin import AdjIn
-from clarion.proto.bgp.adjout import AdjOut, Route, Terms
+from clarion.proto.bgp.adjout import AdjOut
 from clarion.proto.bgp.config import (
     ChangeEffect,
     Direction,
     Endpoints,
     FamilyStatus,
-    MessageCounts,
     PeerConfig,
     SessionStatus,
     State,
     change_effect,
 )
-from clarion.proto.bgp.connection import (
-    EVENT_OF,
-    Connection,
-    Counter,
-    Message,
-    Timer,
-    jittered,
-)
+from clarion.proto.bgp.connection import Connection, Message, Timer, event_of, jittered
+from clarion.proto.bgp.encoder import Encoder
 from clarion.proto.bgp.fsm import Action, Event
 from clarion.proto.bgp.iana import (
-    IPV4_UNICAST,
-    MAX_HOLD_TIME,
-    Afi,
     Cease,
     ErrorCode,
-    Family,
     FsmError,
     MessageType,
     RefreshSubtype,
 )
-from clarion.proto.bgp.notify import Notification, cease, describe, from_error
-from clarion.proto.bgp.open import (
-    Capabilities,
-    Negotiated,
-    NextHopEncoding,
-    Open,
-    bad_peer_asn,
-    make_open,
-    negotiate,
+from clarion.proto.bgp.notify import (
+    Notification,
+    cease,
+    describe,
+    from_error,
+    too_many_prefixes,
 )
+from clarion.proto.bgp.offer import family_status, keepalive_time, our_open, terms
+from clarion.proto.bgp.open import Open, bad_peer_asn, negotiate
+from clarion.proto.bgp.pace import Pace
+from clarion.proto.bgp.restart import Restart, last_words, parting_words
+from clarion.proto.bgp.routes import Route
 from clarion.proto.bgp.update import Update
 from clarion.proto.bgp.wire import RouteRefresh
 
@@ -108,25 +96,39 @@ def collision_winner(local: tuple[Address, int], remote: tuple[Address, int]) ->
 
 
 class Session:
-    """One peer. `jitter` is a number in [0, 1) that the driver may renew before each call."""
+    """One peer. `jitter` is a number in [0, 1) that the driver may renew before each call.
 
-    def __init__(self, config: PeerConfig, now: float, jitter: float = 0.0) -> None:
+    Args:
+        config: The peer.
+        now: The time.
+        jitter: Spreads timers.
+        restarted: This program was running before, and the traffic of what it announces never
+            stopped since (RFC 4724 §4.1). After a start of the whole node that is not so.
+        encoder: Shared by sessions that should share the bytes of equal messages.
+    """
+
+    def __init__(
+        self,
+        config: PeerConfig,
+        now: float,
+        jitter: float = 0.0,
+        *,
+        restarted: bool = False,
+        encoder: Encoder | None = None,
+    ) -> None:
         self.jitter = jitter
         self._config = config
-        self._sent, self._received = Counter(), Counter()
+        self._account = Account(now)
         self._lines = {
-            direction: Connection(direction, self._sent, self._received) for direction in Direction
+            direction: Connection(direction, self._account.sent, self._account.received)
+            for direction in Direction
         }
-        self._adj_out, self._adj_in = AdjOut(), AdjIn()
+        self._adj_out, self._adj_in = AdjOut(encoder), AdjIn()
+        self._restart = Restart(now, restarted=restarted)
+        self._pace = Pace()
         self._outputs: list[Output] = []
         self._started = False
-        self._failures = 0
-        self._state, self._since = State.IDLE, now
         self._reason = ""
-        self._last_error = ""
-        self._last_sent = self._last_received = ""
-        self._established_count = 0
-        self._up_since = now
         self._families: tuple[FamilyStatus, ...] = ()
 
     # -- what the owner of the session says ------------------------------------------------------
@@ -146,19 +148,44 @@ class Session:
         if self._started:
             return
         self._started = True
+        self._account.started(now)
+        self._pace = Pace()
         self._step(self._lines[Direction.INCOMING], Event.START_PASSIVE, now)
         if not self._config.passive:
             self._step(self._lines[Direction.OUTGOING], Event.START, now)
         self._settle(now)
 
-    def stop(self, now: float, subcode: Cease, communication: str = "") -> None:
-        """End the session, with a NOTIFICATION where a peer is on the line (RFC 4486, 9003)."""
+    def stop(
+        self, now: float, subcode: Cease, communication: str = "", *, keep_routes: bool = False
+    ) -> None:
+        """End the session, with a NOTIFICATION where a peer is on the line (RFC 4486, 9003).
+
+        Args:
+            now: The time.
+            subcode: Why.
+            communication: Words for the operators of the peer, where the subcode allows them.
+            keep_routes: We are coming back soon: the peer is to keep our routes meanwhile, if
+                graceful restart was agreed on. Otherwise it drops them at once.
+        """
         self._started = False
+        self._restart.stopped()
         farewell = cease(subcode, communication)
         self._reason = f"stopped: {farewell}"
         for line in self._lines.values():
-            self._step(line, Event.STOP, now, farewell)
+            words = parting_words(farewell, line.our_open, line.negotiated, keep_routes=keep_routes)
+            self._step(line, Event.STOP if words else Event.ABANDON, now, words)
             line.disarm()
+        self._settle(now)
+
+    def bfd_down(self, now: float, why: str) -> None:
+        """BFD no longer sees the peer: a session that is established ends at once (RFC 5882 §4.1).
+
+        It is tried again as after any other failure.
+        """
+        for line in self._lines.values():
+            if line.state is State.ESTABLISHED:
+                self._blame(why, now)
+                self._step(line, Event.AUTOMATIC_STOP, now, cease(Cease.BFD_DOWN))  # RFC 9384 §3
         self._settle(now)
 
     def configure(self, config: PeerConfig, now: float) -> None:
@@ -168,12 +195,13 @@ class Session:
         outgoing = self._lines[Direction.OUTGOING]
         for line in self._lines.values():
             if line.negotiated:
-                line.keepalive_time = self._keepalive_time(line.negotiated)
+                line.keepalive_time = keepalive_time(config, line.negotiated)
         if config.passive and outgoing.state <= State.ACTIVE:
             self._step(outgoing, Event.STOP, now)
             outgoing.disarm()
-        elif was_passive and not config.passive and self._started:
+        elif was_passive and not config.passive and self._started and not self._pace.resting(now):
             self._redial(now, now)
+        self._check_prefixes(now)
         self._settle(now)
 
     def set_routes(self, routes: Collection[Route]) -> None:
@@ -198,15 +226,32 @@ class Session:
         the peer has no use for two.
         """
         line = self._lines[Direction.INCOMING]
-        if not self._started:
+        if not self._started or self._pace.resting(now):
             return cease(Cease.CONNECTION_REJECTED)
-        if self.state is State.ESTABLISHED:  # RFC 4271 §6.8: the existing one stays
-            return cease(Cease.CONNECTION_COLLISION_RESOLUTION)
+        if self.state is State.ESTABLISHED and not self._restarts(now):
+            return cease(Cease.CONNECTION_COLLISION_RESOLUTION)  # RFC 4271 §6.8: the old one stays
         if line.state is not State.ACTIVE:
             farewell = cease(Cease.CONNECTION_COLLISION_RESOLUTION)
             self._step(line, Event.COLLISION, now, farewell)
             self._settle(now)
         return None
+
+    def _restarts(self, now: float) -> bool:
+        """Does a new connection mean that the peer of an Established one has started anew?
+
+        RFC 4724 §4.2, §5: it does when the peer offers graceful restart for some family; then the
+        old connection is dropped without a word.
+        """
+        for line in self._lines.values():
+            agreed = line.negotiated
+            if line.state is State.ESTABLISHED and agreed and agreed.restart:
+                if not agreed.restart.peer_families:
+                    return False
+                self._blame("the peer restarted: it opened a new connection", now)
+                self._step(line, Event.ABANDON, now)
+                self._settle(now)
+                return True
+        return False
 
     def connected(self, direction: Direction, endpoints: Endpoints, now: float) -> None:
         """A TCP connection is there: asked for by `Dial`, or admitted."""
@@ -217,7 +262,7 @@ class Session:
 
     def lost(self, direction: Direction, reason: str, now: float) -> None:
         """The TCP connection failed, or could not be made."""
-        self._blame(reason)
+        self._blame(reason, now)
         self._step(self._lines[direction], Event.TCP_FAILED, now)
         self._settle(now)
 
@@ -234,7 +279,7 @@ class Session:
                     break
                 self._take_message(line, *item, now)
             except DecodeError as error:
-                self._blame(error.message)
+                self._blame(error.message, now)
                 self._step(line, Event.MESSAGE_ERROR, now, from_error(error))
         self._settle(now)
 
@@ -264,47 +309,17 @@ class Session:
         """Up to `limit` octets to write (at least two messages): first what keeps the session."""
         line = self._lines[direction]
         out = line.take_messages()
-        if line.state is not State.ESTABLISHED or limit - len(out) < BGP_MESSAGE_BYTES:
+        if line.state is not State.ESTABLISHED:
             return out
         before = self._adj_out.updates_built
         out += self._adj_out.take(limit - len(out))
-        self._sent.count(MessageType.UPDATE, self._adj_out.updates_built - before)
+        self._account.sent.count(MessageType.UPDATE, self._adj_out.updates_built - before)
         return out
 
     def status(self) -> SessionStatus:
         """The session as it stands."""
         best = max(self._lines.values(), key=lambda line: line.state)
-        ends, agreed = best.endpoints, best.negotiated
-        return SessionStatus(
-            name=self._config.name,
-            peer_address=self._config.peer_address,
-            peer_port=self._config.peer_port,
-            state=self._state,
-            since=self._since,
-            last_error=self._last_error,
-            last_notification_sent=self._last_sent,
-            last_notification_received=self._last_received,
-            established_count=self._established_count,
-            local_address=ends.local if ends else None,
-            local_port=ends.local_port if ends else 0,
-            remote_address=ends.remote if ends else None,
-            remote_port=ends.remote_port if ends else 0,
-            local_router_id=best.our_open.router_id if best.our_open else None,
-            remote_router_id=agreed.peer_router_id if agreed else None,
-            remote_asn=agreed.peer_asn if agreed else None,
-            internal=agreed.internal if agreed else False,
-            hold_time=agreed.hold_time if agreed else None,
-            keepalive_time=best.keepalive_time if agreed else None,
-            peer_capabilities=agreed.peer_capabilities if agreed else None,
-            families=self._families,
-            prefixes_announced=self._adj_out.announced,
-            prefixes_pending=self._adj_out.unsent,
-            prefixes_refused=self._adj_out.refused,
-            prefixes_received=self._adj_in.count,
-            prefixes_received_more=self._adj_in.more,
-            sent=_counts(self._sent),
-            received=_counts(self._received),
-        )
+        return self._account.status(self._config, best, self._families, self._adj_out, self._adj_in)
 
     # -- one step --------------------------------------------------------------------------------
 
@@ -320,13 +335,15 @@ class Session:
             if action is Action.DIAL:
                 self._outputs.append(Dial())
             elif action is Action.NOTIFY:
-                self._notify(line, farewell or _fault_of(before, event))
+                self._notify(line, farewell or _fault_of(before, event), now)
             elif action is Action.DROP:
                 self._outputs.append(Drop(line.direction, line.close()))
             elif action is Action.BACK_OFF:
                 self._back_off(now)
             elif action is Action.SEND_OPEN:
-                line.send_open(self._make_open(line))
+                assert line.endpoints is not None
+                offer = self._restart.offer(self._config, now)
+                line.send_open(our_open(self._config, line.endpoints, offer))
             elif action is Action.SEND_KEEPALIVE:
                 line.send_keepalive(now)
             elif action is Action.UP:
@@ -337,11 +354,11 @@ class Session:
     def _settle(self, now: float) -> None:
         """After a call: listen again where a connection ended, and tell of a new state."""
         incoming = self._lines[Direction.INCOMING]
-        if self._started and incoming.state is State.IDLE:
+        if self._started and incoming.state is State.IDLE and not self._pace.resting(now):
             self._step(incoming, Event.START_PASSIVE, now)
         state = self._visible_state()
-        if state is not self._state:
-            old, self._state, self._since = self._state, state, now
+        if state is not self._account.state:
+            old = self._account.moved(state, now)
             self._outputs.append(StateChanged(old, state, self._reason))
         self._reason = ""
 
@@ -353,20 +370,20 @@ class Session:
             return State.CONNECT
         return max(outgoing, incoming)
 
-    def _blame(self, reason: str) -> None:
-        self._reason = self._last_error = reason
+    def _blame(self, reason: str, now: float) -> None:
+        self._reason = reason
+        self._account.error(reason, now)
 
-    def _notify(self, line: Connection, notification: Notification) -> None:
-        line.send_notification(notification)
-        self._last_sent = describe(notification)
+    def _notify(self, line: Connection, reason: Notification, now: float) -> None:
+        words = last_words(reason, line.negotiated)
+        line.send_notification(words)
+        self._account.notified(words, now)
 
     def _back_off(self, now: float) -> None:
-        """After a failure: wait twice as long as after the one before, unless waiting already."""
-        if self._lines[Direction.OUTGOING].armed(Timer.RETRY):
-            return
-        delay = BGP_RECONNECT_SECONDS_MIN * 2.0 ** min(self._failures, 16)
-        self._failures += 1
-        self._redial(now, now + jittered(min(delay, self._config.connect_time), self.jitter))
+        """After a failure: wait, unless waiting already."""
+        if not self._lines[Direction.OUTGOING].armed(Timer.RETRY):
+            delay = self._pace.failed(self._config.connect_time)
+            self._redial(now, now + jittered(delay, self.jitter))
 
     def _redial(self, now: float, when: float) -> None:
         outgoing = self._lines[Direction.OUTGOING]
@@ -378,13 +395,13 @@ class Session:
         if timer is Timer.HOLD:
             wait = line.hold_time
             what = f"in the hold time of {wait:g} s" if wait else "as OPEN"
-            self._blame(f"the peer sent nothing {what}")
+            self._blame(f"the peer sent nothing {what}", now)
         elif timer is Timer.SEND_HOLD:
-            self._blame("the peer does not take what is sent (send hold timer)")
+            self._blame("the peer does not take what is sent (send hold timer)", now)
         elif timer is Timer.CONNECT_RETRY:
             hint = " (a wrong password looks the same)" if self._config.password else ""
-            self._blame(f"the peer does not answer the attempt to connect{hint}")
-        self._step(line, EVENT_OF[timer], now)
+            self._blame(f"the peer does not answer the attempt to connect{hint}", now)
+        self._step(line, event_of(timer, line.direction), now)
 
     # -- messages --------------------------------------------------------------------------------
 
@@ -393,18 +410,18 @@ class Session:
     ) -> None:
         event = _EVENT_OF_MESSAGE[kind]
         if not line.expects(event):
-            self._blame(f"the peer sent {kind.name} in state {line.state}")
+            self._blame(f"the peer sent {kind.name} in state {line.state}", now)
         elif isinstance(message, Open):
             self._take_open(line, message, now)
             return
         elif isinstance(message, Notification):
-            self._last_received = describe(message)
-            self._blame(f"the peer sent {describe(message)}")
+            self._account.heard(message, now)
+            self._blame(f"the peer sent {describe(message)}", now)
         self._step(line, event, now)
         if line.state is not State.ESTABLISHED:
             return
         if isinstance(message, Update):
-            self._take_update(line, message, now)
+            self._take_update(message, now)
         elif isinstance(message, RouteRefresh):
             self._take_refresh(line, message)
 
@@ -429,49 +446,42 @@ class Session:
             self._collide(loser, now)
         if loser is not line:
             line.negotiated = negotiated
-            line.keepalive_time = self._keepalive_time(negotiated)
+            line.keepalive_time = keepalive_time(config, negotiated)
             self._step(line, Event.OPEN_RECEIVED, now)
 
     def _collide(self, loser: Connection, now: float) -> None:
         self._step(loser, Event.COLLISION, now, cease(Cease.CONNECTION_COLLISION_RESOLUTION))
 
-    def _take_update(self, line: Connection, update: Update, now: float) -> None:
+    def _take_update(self, update: Update, now: float) -> None:
+        self._account.update_read(update)
+        self._adj_in.update(update, self._config.max_prefixes)
+        self._check_prefixes(now)
+
+    def _check_prefixes(self, now: float) -> None:
+        """End the session if the peer announces too much (RFC 4271 §6.7)."""
         limit = self._config.max_prefixes
-        self._adj_in.update(update, limit + 1)
-        if limit and self._adj_in.count > limit:
-            self._blame(f"the peer announces more than {limit} prefixes")
-            self._step(line, Event.STOP, now, cease(Cease.MAXIMUM_NUMBER_OF_PREFIXES_REACHED))
-            self._back_off(now)
+        family = self._adj_in.exceeding(limit)
+        if family is None:
+            return
+        self._blame(f"the peer announces more than {limit} {family} prefixes", now)
+        for line in self._lines.values():
+            self._step(line, Event.AUTOMATIC_STOP, now, too_many_prefixes(family, limit))
+        # Coming back at once would only bring the same again (RFC 4271 §8, IdleHoldTimer).
+        until = now + BGP_PREFIX_REST_SECONDS
+        self._pace.rest(until)
+        self._lines[Direction.INCOMING].arm(Timer.RETRY, until)
+        self._redial(now, until)
 
     def _take_refresh(self, line: Connection, message: RouteRefresh) -> None:
-        # RFC 7313 §4.2: only a plain request is answered; BoRR and EoRR tell of routes that we
-        # drop, and unknown subtypes are ignored (RFC 7313 §5).
-        if message.subtype == RefreshSubtype.REQUEST and line.negotiated is not None:
-            enhanced = line.negotiated.enhanced_route_refresh
-            self._adj_out.refresh(message.family, enhanced=enhanced)
+        agreed = line.negotiated
+        assert agreed is not None
+        if message.subtype == RefreshSubtype.REQUEST:
+            self._adj_out.refresh(message.family, enhanced=agreed.enhanced_route_refresh)
+        else:
+            restarts = agreed.peer_capabilities.graceful_restart is not None
+            self._adj_in.refresh(message.family, message.subtype, restarts=restarts)
 
     # -- up and down -----------------------------------------------------------------------------
-
-    def _make_open(self, line: Connection) -> Open:
-        config, ends = self._config, line.endpoints
-        assert ends is not None
-        next_hops: tuple[NextHopEncoding, ...] = ()
-        if ends.local.version == 6 and IPV4_UNICAST in config.families:
-            next_hops = (NextHopEncoding(IPV4_UNICAST, Afi.IPV6.value),)
-        offer = Capabilities(
-            families=config.families,
-            route_refresh=True,
-            extended_next_hops=next_hops,
-            enhanced_route_refresh=True,
-        )
-        router_id = config.router_id or ends.router_id
-        hold_time = min(int(config.hold_time), MAX_HOLD_TIME)
-        return make_open(config.local_asn, hold_time, router_id, offer)
-
-    def _keepalive_time(self, negotiated: Negotiated) -> float:
-        third = negotiated.hold_time / 3  # RFC 4271 §4.4: not more than a third of the hold time
-        wanted = self._config.keepalive_time
-        return min(third, wanted) if wanted else third
 
     def _up(self, line: Connection, now: float) -> None:
         agreed, ends = line.negotiated, line.endpoints
@@ -481,27 +491,19 @@ class Session:
         if line is not outgoing and outgoing.state is State.CONNECT:
             self._step(outgoing, Event.STOP, now)
         self._reason = "the session is established"
-        self._established_count += 1
-        self._up_since = now
+        self._account.up(now)
+        self._restart.established()
         self._families = tuple(
             family_status(family, agreed, ends) for family in self._config.families
         )
-        sent = ((row.family, row.next_hop) for row in self._families if row.sent)
-        self._adj_out.start(
-            Terms(
-                local_asn=self._config.local_asn,
-                internal=agreed.internal,
-                four_octet_asn=agreed.four_octet_asn,
-                next_hops=tuple((family, hop) for family, hop in sent if hop is not None),
-            )
-        )
+        self._adj_in.start(agreed.families)
+        self._adj_out.start(terms(self._config, agreed, self._families))
 
     def _down(self, now: float) -> None:
         self._adj_out.stop()
         self._adj_in.clear()
         self._families = ()
-        if now - self._up_since >= BGP_STABLE_SECONDS:
-            self._failures = 0
+        self._pace.lived(self._account.down(now))
 
 
 _OTHER = {
@@ -517,35 +519,3 @@ def _fault_of(state: State, event: Event) -> Notification:
     if event is Event.SEND_HOLD_EXPIRES:
         return Notification(ErrorCode.SEND_HOLD_TIMER_EXPIRED)
     return Notification(ErrorCode.FINITE_STATE_MACHINE, _FSM_SUBCODES.get(state, 0))
-
-
-def family_status(family: Family, agreed: Negotiated, ends: Endpoints) -> FamilyStatus:
-    """Can routes of a family be sent on a connection, and with which next hop?"""
-    if family not in agreed.families:
-        return FamilyStatus(family, sent=False, reason="the peer did not offer this family")
-    local = ends.local
-    if family == IPV4_UNICAST:
-        hop = local if local.version == 4 else ends.next_hop_ipv4
-        if hop is None and agreed.ipv4_over_ipv6_next_hop:  # RFC 8950 §4
-            hop = ends.next_hop_ipv6
-        wanted = "an IPv4 address, and the peer takes no IPv6 next hop for IPv4"
-    else:
-        own = local.version == 6 and not local.is_link_local
-        hop = local if own else ends.next_hop_ipv6
-        wanted = "a global IPv6 address"
-    if hop is None:
-        reason = f"no next hop: the interface of {local} lacks {wanted}"
-        return FamilyStatus(family, sent=False, reason=reason)
-    return FamilyStatus(family, sent=True, next_hop=hop)
-
-
-def _counts(counter: Counter) -> MessageCounts:
-    by_type = counter.by_type
-    return MessageCounts(
-        opens=by_type[MessageType.OPEN],
-        updates=by_type[MessageType.UPDATE],
-        notifications=by_type[MessageType.NOTIFICATION],
-        keepalives=by_type[MessageType.KEEPALIVE],
-        route_refreshes=by_type[MessageType.ROUTE_REFRESH],
-        total=sum(by_type.values()),
-    )

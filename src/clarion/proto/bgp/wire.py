@@ -15,6 +15,7 @@ from clarion.proto.bgp.iana import (
     Family,
     HeaderError,
     MessageType,
+    RefreshSubtype,
     RouteRefreshError,
 )
 
@@ -32,6 +33,7 @@ MINIMUM_BYTES: Final = {
 
 KEEPALIVE: Final = MARKER + b"\x00\x13\x04"
 """The only KEEPALIVE there is (RFC 4271 §4.4)."""
+_REFRESH_BYTES: Final = 4
 
 
 class Frame(msgspec.Struct, frozen=True):
@@ -56,13 +58,13 @@ def encode_frame(kind: MessageType, body: bytes) -> bytes:
 class Framer:
     """Cuts a byte stream into messages. Holds at most one incomplete message.
 
-    Args:
-        message_bytes: The longest message accepted; 4096 unless extended messages were negotiated
-            (RFC 8654 §4).
+    Attributes:
+        message_bytes: The longest message accepted; 4096 unless we offered to take extended ones
+            (RFC 8654 §4). OPEN and KEEPALIVE never grow.
     """
 
     def __init__(self, message_bytes: int = BGP_MESSAGE_BYTES) -> None:
-        self._message_bytes = message_bytes
+        self.message_bytes = message_bytes
         self._buffer = bytearray()
 
     def feed(self, data: bytes) -> None:
@@ -102,9 +104,9 @@ class Framer:
                 HeaderError.BAD_MESSAGE_TYPE,
                 header[18:19],
             ) from None
-        maximum = self._message_bytes
+        maximum = self.message_bytes
         if kind in (MessageType.OPEN, MessageType.KEEPALIVE):
-            maximum = BGP_MESSAGE_BYTES  # RFC 8654 §4: these two never grow
+            maximum = BGP_MESSAGE_BYTES  # RFC 8654 §4
         wrong = not MINIMUM_BYTES[kind] <= length <= maximum
         if kind is MessageType.KEEPALIVE and length != HEADER_BYTES:
             wrong = True
@@ -125,17 +127,32 @@ def encode_route_refresh(message: RouteRefresh) -> bytes:
     return encode_frame(MessageType.ROUTE_REFRESH, body)
 
 
-def decode_route_refresh(body: bytes) -> RouteRefresh:
-    """Read the body of a ROUTE-REFRESH. Prefix filters (RFC 5291) are not offered, so not read.
+def decode_route_refresh(body: bytes, *, enhanced: bool = True) -> RouteRefresh:
+    """Read the body of a ROUTE-REFRESH; what follows its four octets is not for us (RFC 5291).
+
+    Args:
+        body: What follows the header.
+        enhanced: The markers of RFC 7313 were agreed on.
 
     Raises:
-        DecodeError: the length is not 4 (RFC 7313 §5).
+        DecodeError: too short, which the framer refuses already, or a marker that is too long.
     """
-    if len(body) != 4:
+    if len(body) < _REFRESH_BYTES:  # RFC 2918 §3
         raise DecodeError(
-            f"a ROUTE-REFRESH body of {len(body)} octets instead of 4",
+            f"a ROUTE-REFRESH body of {len(body)} octets",
+            ErrorCode.MESSAGE_HEADER,
+            HeaderError.BAD_MESSAGE_LENGTH,
+            (HEADER_BYTES + len(body)).to_bytes(2, "big"),
+        )
+    message = RouteRefresh(Family(int.from_bytes(body[:2], "big"), body[3]), body[2])
+    marker = message.subtype in (RefreshSubtype.BEGIN, RefreshSubtype.END)
+    if (
+        enhanced and marker and len(body) > _REFRESH_BYTES
+    ):  # RFC 7313 §5: data is the complete message
+        raise DecodeError(
+            f"a ROUTE-REFRESH body of {len(body)} octets instead of {_REFRESH_BYTES}",
             ErrorCode.ROUTE_REFRESH_MESSAGE,
             RouteRefreshError.INVALID_MESSAGE_LENGTH,
-            body[: BGP_MESSAGE_BYTES - HEADER_BYTES - 2],
+            encode_frame(MessageType.ROUTE_REFRESH, body),
         )
-    return RouteRefresh(Family(int.from_bytes(body[:2], "big"), body[3]), body[2])
+    return message
