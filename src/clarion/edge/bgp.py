@@ -29,6 +29,8 @@ class BgpSpeaker:
         entropy: Spreads timers.
         port: Where peers may connect to us; None to open connections only.
         on_change: Called from the loop with a peer's name after each change of its state.
+        restarted: This program was running before on this node, and the traffic of what it
+            announces never stopped since: peers that kept the routes may go on (RFC 4724 §4.1).
     """
 
     def __init__(
@@ -39,9 +41,11 @@ class BgpSpeaker:
         entropy: Entropy,
         port: int | None = BGP_PORT,
         on_change: OnChange | None = None,
+        restarted: bool = False,
     ) -> None:
         self._host = Host(node_name, clock, entropy)
         self._on_change = on_change
+        self._restarted_at = clock.monotonic() if restarted else None
         self._peers: dict[str, PeerDriver] = {}
         self._listener: Listener | None = None
         self.listen(port)
@@ -74,12 +78,15 @@ class BgpSpeaker:
         for name, config in peers.items():
             peer = self._peers.get(name)
             if peer is None:
-                self._add(name, config, ())
+                self._add(name, PeerDriver(self._host, config, self._on_change, self._restarted_at))
                 continue
             effect = effects[name] = change_effect(peer.session.config, config)
             if effect is ChangeEffect.RESET:
                 peer.stop(Cease.OTHER_CONFIGURATION_CHANGE)
-                self._add(name, config, peer.session.routes)
+                successor = PeerDriver(self._host, config, self._on_change)
+                if peer.session.routes is not None:
+                    successor.set_routes(peer.session.routes)
+                self._add(name, successor)
             elif effect is not ChangeEffect.NONE:
                 peer.configure(config)
         return effects
@@ -108,24 +115,36 @@ class BgpSpeaker:
         """Whether peers can connect to us; None when no port was asked for."""
         return self._listener.status if self._listener else None
 
-    async def stop(self, communication: str = "") -> None:
+    def fail(self, peer: str, reason: str) -> None:
+        """BFD no longer sees a peer: an established session ends at once, and is tried again.
+
+        Args:
+            peer: Its name.
+            reason: In words; the status shows it.
+
+        Raises:
+            KeyError: no such peer is configured.
+        """
+        self._peers[peer].fail(reason)
+
+    async def stop(self, communication: str = "", *, keep_routes: bool = False) -> None:
         """End all sessions with Cease/Administrative Shutdown (RFC 4486) and close everything.
 
         Args:
             communication: Words for the operators of the peers (RFC 9003); up to 255 octets.
+            keep_routes: This program starts again soon. Peers with which graceful restart was
+                agreed on keep the routes meanwhile; those that would not hear no farewell.
         """
         if self._listener is not None:
             self._listener.close()
         for peer in self._peers.values():
-            peer.stop(Cease.ADMINISTRATIVE_SHUTDOWN, communication)
+            peer.stop(Cease.ADMINISTRATIVE_SHUTDOWN, communication, keep_routes=keep_routes)
         self._peers.clear()
         while self._host.closing:  # each ends by itself within BGP_LINGER_SECONDS
             await next(iter(self._host.closing)).done
 
-    def _add(self, name: str, config: PeerConfig, routes: Collection[Route]) -> None:
-        peer = self._peers[name] = PeerDriver(self._host, config, self._on_change)
-        if routes:
-            peer.set_routes(routes)
+    def _add(self, name: str, peer: PeerDriver) -> None:
+        self._peers[name] = peer
         peer.start()
 
     def _set_keys(self, peers: Collection[PeerConfig]) -> None:

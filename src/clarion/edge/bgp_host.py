@@ -11,6 +11,7 @@ from clarion.base.ports import Clock, Entropy
 from clarion.edge import tcp
 from clarion.edge.ifaddrs import companions, interface_addresses
 from clarion.proto.bgp.config import Endpoints
+from clarion.proto.bgp.encoder import Encoder
 
 
 def default_router_id(node_name: str) -> Address:
@@ -32,6 +33,7 @@ class Host:
         self.node_name = node_name
         self.clock = clock
         self.entropy = entropy
+        self.encoder = Encoder()
         self.closing: dict[Farewell, None] = {}
 
     def bid_farewell(self, sock: socket.socket, words: bytes) -> None:

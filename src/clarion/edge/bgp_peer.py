@@ -29,14 +29,22 @@ class Link:
 
 
 class PeerDriver:
-    """Drives one session."""
+    """Drives one session; `restarted_at` is that of `Session`."""
 
-    def __init__(self, host: Host, config: PeerConfig, on_change: OnChange | None) -> None:
+    def __init__(
+        self,
+        host: Host,
+        config: PeerConfig,
+        on_change: OnChange | None,
+        restarted_at: float | None = None,
+    ) -> None:
         self._host = host
         self._on_change = on_change
         self._links: dict[Direction, Link] = {}
         self._timer: asyncio.TimerHandle | None = None
-        self.session = Session(config, host.clock.monotonic())
+        self.session = Session(
+            config, host.clock.monotonic(), restarted_at=restarted_at, encoder=host.encoder
+        )
 
     # -- from the speaker ------------------------------------------------------------------------
 
@@ -45,13 +53,18 @@ class PeerDriver:
         self.session.start(self._now())
         self._pump()
 
-    def stop(self, subcode: Cease, communication: str = "") -> None:
+    def stop(self, subcode: Cease, communication: str = "", *, keep_routes: bool = False) -> None:
         """End the session for good."""
-        self.session.stop(self._now(), subcode, communication)
+        self.session.stop(self._now(), subcode, communication, keep_routes=keep_routes)
         self._pump()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+    def fail(self, reason: str) -> None:
+        """BFD no longer sees the peer."""
+        self.session.bfd_down(self._now(), reason)
+        self._pump()
 
     def configure(self, config: PeerConfig) -> None:
         """Take over what needs no reset."""

@@ -67,9 +67,9 @@ class AdjOut:
         return len(self._refused)
 
     @property
-    def routes(self) -> list[Route]:
-        """What was asked for last, whether sent, unsent or refused."""
-        return [*self._desired.values(), *self._refused.values()]
+    def routes(self) -> list[Route] | None:
+        """What was asked for last, whether sent, unsent or refused; None: nothing was said yet."""
+        return [*self._desired.values(), *self._refused.values()] if self._known else None
 
     @property
     def announced(self) -> int:

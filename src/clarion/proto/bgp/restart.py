@@ -25,13 +25,12 @@ class Restart:
     """What we have to say about restarts to one peer.
 
     Args:
-        now: When this program started, as far as the peer is concerned.
-        restarted: It was running before, and traffic never stopped while it was not.
+        restarted_at: When this program started again, while traffic never stopped; None if this is
+            its first start as far as the peer is concerned.
     """
 
-    def __init__(self, now: float, *, restarted: bool) -> None:
-        self._started_at = now
-        self._restarted = restarted
+    def __init__(self, restarted_at: float | None) -> None:
+        self._restarted_at = restarted_at
         self._preserved = False
 
     def offer(self, config: PeerConfig, now: float) -> GracefulRestart | None:
@@ -40,7 +39,7 @@ class Restart:
         if not seconds:
             return None
         # RFC 4724 §4.1: after the restart time the peer has forgotten us, and this is a new start.
-        restarting = self._restarted and now < self._started_at + seconds
+        restarting = self._restarted_at is not None and now < self._restarted_at + seconds
         # RFC 8538 §4.1: set too when only the session was lost, as traffic did not stop then.
         preserved = restarting or self._preserved
         return GracefulRestart(
@@ -52,11 +51,11 @@ class Restart:
 
     def established(self) -> None:
         """The peer knows what we had to tell; the next loss is one of the session alone."""
-        self._restarted, self._preserved = False, True
+        self._restarted_at, self._preserved = None, True
 
     def stopped(self) -> None:
         """The session was ended by order."""
-        self._restarted = self._preserved = False
+        self._restarted_at, self._preserved = None, False
 
 
 def hard_reset(reason: Notification) -> Notification:

@@ -102,8 +102,8 @@ class Session:
         config: The peer.
         now: The time.
         jitter: Spreads timers.
-        restarted: This program was running before, and the traffic of what it announces never
-            stopped since (RFC 4724 §4.1). After a start of the whole node that is not so.
+        restarted_at: When this program started again, while the traffic of what it announces never
+            stopped (RFC 4724 §4.1); None after a start of the whole node, and after a reset.
         encoder: Shared by sessions that should share the bytes of equal messages.
     """
 
@@ -113,7 +113,7 @@ class Session:
         now: float,
         jitter: float = 0.0,
         *,
-        restarted: bool = False,
+        restarted_at: float | None = None,
         encoder: Encoder | None = None,
     ) -> None:
         self.jitter = jitter
@@ -124,7 +124,7 @@ class Session:
             for direction in Direction
         }
         self._adj_out, self._adj_in = AdjOut(encoder), AdjIn()
-        self._restart = Restart(now, restarted=restarted)
+        self._restart = Restart(restarted_at)
         self._pace = Pace()
         self._outputs: list[Output] = []
         self._started = False
@@ -213,8 +213,8 @@ class Session:
         self._adj_out.change_routes(changes)
 
     @property
-    def routes(self) -> list[Route]:
-        """The routes that the peer should have."""
+    def routes(self) -> list[Route] | None:
+        """The routes that the peer should have; None: nobody has said yet."""
         return self._adj_out.routes
 
     # -- what the driver says --------------------------------------------------------------------
