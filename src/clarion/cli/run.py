@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from clarion.cli.options import CONTROLLER_HTTP, LOG_LEVELS, SPEAKER_HTTP, Listen
+from clarion.cli.options import CONTROLLER_HTTP, LOG_LEVELS, SPEAKER_HTTP, Duration, Listen
 from clarion.model.meta import METALLB_NAMESPACE
 
 if TYPE_CHECKING:
@@ -17,9 +17,13 @@ if TYPE_CHECKING:
 def _checked(
     context: click.Context, parameter: click.Parameter, flags: tuple[str, ...]
 ) -> tuple[str, ...]:
-    """The flags, unless one hides from this program on which address the speaker listens."""
-    if any(flag.startswith("--listen-http") for flag in flags):
-        raise click.BadParameter("give --speaker-http instead", context, parameter)
+    """The flags, unless this program must know of one: where the speaker listens, how it stops."""
+    for flag, instead in (
+        ("--listen-http", "--speaker-http"),
+        ("--bgp-graceful-shutdown", "--bgp-graceful-shutdown of this command"),
+    ):
+        if any(given.startswith(flag) for given in flags):
+            raise click.BadParameter(f"give {instead} instead", context, parameter)
     return flags
 
 
@@ -60,6 +64,14 @@ def _checked(
     show_default=True,
     metavar="HOST:PORT",
     help="The controller's; empty for none.",
+)
+@click.option(
+    "--bgp-graceful-shutdown",
+    "graceful_shutdown",
+    type=Duration(),
+    default="0s",
+    show_default=True,
+    help="Shed the traffic of routes so long before a stop (RFC 8326).",
 )
 @click.option("--namespace", default=METALLB_NAMESPACE, show_default=True)
 @click.option("--lb-class", default="", help="Handle this loadBalancerClass only.")

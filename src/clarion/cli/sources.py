@@ -37,12 +37,16 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     namespace: str = ""
     lb_class: str = ""
     backend: Backend | None = None
+    graceful_shutdown: bool = False
 
     @property
     def options(self) -> Options:
         """The settings for objects that come without any."""
         return Options(
-            namespace=self.namespace, lb_class=self.lb_class, backend=self.backend or "native"
+            namespace=self.namespace,
+            lb_class=self.lb_class,
+            backend=self.backend or "native",
+            graceful_shutdown=self.graceful_shutdown,
         )
 
 
@@ -84,6 +88,12 @@ def source_options(function: F) -> F:
             "backend",
             type=click.Choice(BACK_ENDS),
             help="Back end whose rules apply.  [default: native, or what is in force]",
+        ),
+        click.option(
+            "--bgp-graceful-shutdown",
+            "graceful_shutdown",
+            is_flag=True,
+            help="Speakers shed the traffic of cordoned nodes.  [default: what is in force]",
         ),
     )
 
@@ -178,7 +188,7 @@ def read_saved(name: str, text: str, wanted: Wanted) -> Snapshot:
         raise ClarionError(f"{name} is no snapshot of this version: {error}") from None
     given = {
         field: setting
-        for field in ("namespace", "lb_class", "backend")
+        for field in ("namespace", "lb_class", "backend", "graceful_shutdown")
         if (setting := getattr(wanted, field))
     }
     options = msgspec.structs.replace(snapshot.options, **given)

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from clarion.base.errors import InvalidInputError
-from clarion.cli.options import BACK_ENDS, SPEAKER_HTTP, KeyValue, program_options
+from clarion.cli.options import BACK_ENDS, SPEAKER_HTTP, Duration, KeyValue, program_options
 
 # As MetalLB ships them: interfaces of container networks and virtual machines.
 EXCLUDED_INTERFACES = (
@@ -70,6 +70,14 @@ def _checked(
     default="/var/run/frr",
     show_default=True,
     help="Where the sockets of FRR's daemons are.",
+)
+@click.option(
+    "--bgp-graceful-shutdown",
+    "graceful_shutdown",
+    type=Duration(),
+    default="0s",
+    show_default=True,
+    help="Shed the traffic of routes so long before a stop, and of a cordoned node (RFC 8326).",
 )
 @click.option("--ignore-exclude-lb", is_flag=True, help="Let excluded nodes announce.")
 @click.option(

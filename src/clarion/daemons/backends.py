@@ -11,7 +11,21 @@ from clarion.model.metallb import BFDProfileSpec
 
 
 class BgpBackend(Protocol):
-    """Takes what was decided, and tells what became of it. One task calls it; nothing blocks."""
+    """Takes what was decided, and tells what became of it. One task calls it; nothing blocks.
+
+    Attributes:
+        ends_sessions: Its sessions end with this program.
+    """
+
+    ends_sessions: bool
+
+    def begin(self, *, restarted: bool) -> None:
+        """Called once, before the first `set_peers`.
+
+        Args:
+            restarted: This node's speaker ran before, and the node did not start anew since: the
+                traffic of its routes never stopped (RFC 4724 §4.1).
+        """
 
     def set_peers(self, peers: Mapping[str, Peer], profiles: Mapping[str, BFDProfileSpec]) -> None:
         """Make these the peers, by name; sessions that are not concerned go on.
@@ -24,8 +38,13 @@ class BgpBackend(Protocol):
     def change_routes(self, peer: str, changes: Mapping[Prefix, AdvertisedRoute | None]) -> None:
         """Tell a peer, known by `set_peers`, what changed; None withdraws."""
 
-    async def stop(self) -> None:
-        """End what this program holds; what outlives it on purpose stays."""
+    async def stop(self, *, keep_routes: bool) -> None:
+        """End what this program holds; what outlives it on purpose stays.
+
+        Args:
+            keep_routes: The speaker comes back soon: peers may keep the routes meanwhile, where
+                graceful restart was agreed on (RFC 4724).
+        """
 
     def states(self) -> dict[str, str]:
         """Peer -> state of its session in BGP's words (RFC 4271 §8.2.2), as far as known."""

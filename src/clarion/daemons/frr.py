@@ -64,6 +64,8 @@ class FrrBackend:
         on_change: Called after each change of a session.
     """
 
+    ends_sessions = False
+
     def __init__(
         self,
         runtime: Runtime,
@@ -85,6 +87,9 @@ class FrrBackend:
         self._wake = asyncio.Event()
         runtime.checks.append(self._missing)
         self._task = runtime.tasks.start("frr", self._run, OnExit.RESTART)
+
+    def begin(self, *, restarted: bool) -> None:
+        """Nothing to do: FRR's sessions do not notice when this program starts."""
 
     def set_peers(self, peers: Mapping[str, Peer], profiles: Mapping[str, BFDProfileSpec]) -> None:
         """Make these the peers; sessions that are not concerned go on."""
@@ -108,8 +113,9 @@ class FrrBackend:
         self._stale = True
         self._wake.set()
 
-    async def stop(self) -> None:
+    async def stop(self, *, keep_routes: bool) -> None:
         """End the talk with FRR, which goes on announcing until it ends itself."""
+        del keep_routes  # they stay in any case
         self._task.cancel()
         await asyncio.wait([self._task])
 

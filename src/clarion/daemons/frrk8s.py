@@ -58,6 +58,8 @@ class FrrK8s:
         on_change: Called after each change of a session.
     """
 
+    ends_sessions = False
+
     def __init__(
         self, runtime: Runtime, node: str, namespace: str, on_change: Callable[[], None]
     ) -> None:
@@ -103,6 +105,9 @@ class FrrK8s:
 
     # What was decided.
 
+    def begin(self, *, restarted: bool) -> None:
+        """Nothing to do: FRR's sessions do not notice when this program starts."""
+
     def set_peers(self, peers: Mapping[str, Peer], profiles: Mapping[str, BFDProfileSpec]) -> None:
         """Make these the peers, by name; without any the object goes."""
         self._peers, self._profiles = dict(peers), dict(profiles)
@@ -121,7 +126,7 @@ class FrrK8s:
                 routes[prefix] = route
         self._wake.set()
 
-    async def stop(self) -> None:
+    async def stop(self, *, keep_routes: bool) -> None:
         """Nothing ends: FRR goes on announcing what the object holds."""
 
     # Writing.

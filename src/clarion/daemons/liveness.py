@@ -27,6 +27,9 @@ SESSIONS_ANNOTATION = "clarion.metallb.io/sessions"
 SETTINGS_ANNOTATION = "clarion.metallb.io/settings"
 """On a speaker's Lease: those of its flags that change decisions, as JSON of their `Options`."""
 
+BOOT_ANNOTATION = "clarion.metallb.io/boot-id"
+"""On a speaker's Lease: during which run of the node's kernel it was written."""
+
 
 def lease_name(node: str) -> str:
     """The name of a node's speaker Lease."""

@@ -1,6 +1,7 @@
 """The BGP sessions of one node: planned peers and routes go in, states and counts come out."""
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 
 from clarion.base import limits
 from clarion.base.addr import Prefix
@@ -30,6 +31,8 @@ class Sessions:
         on_change: Called after each change of a session.
     """
 
+    ends_sessions = True
+
     def __init__(
         self,
         runtime: Runtime,
@@ -40,17 +43,23 @@ class Sessions:
     ) -> None:
         self._log = runtime.log
         self._clock = runtime.clock
-        self._speaker = BgpSpeaker(
+        self._made = partial(
+            BgpSpeaker,
             node_name=node,
             clock=runtime.clock,
             entropy=runtime.entropy,
             port=None,
             on_change=self._on_change,
         )
+        self._speaker = self._made()
         self._port = port
         self._notices = notices
         self._changed = on_change
         self._peers: set[str] = set()
+
+    def begin(self, *, restarted: bool) -> None:
+        """Sessions that begin from now on say whether traffic never stopped (RFC 4724 §4.1)."""
+        self._speaker = self._made(restarted=restarted)
 
     def set_peers(self, peers: Mapping[str, Peer], profiles: Mapping[str, BFDProfileSpec]) -> None:
         """Make these the peers; sessions that are not concerned go on."""
@@ -95,9 +104,9 @@ class Sessions:
         )
         self._log.debug("routes changed", peer=peer, prefixes=len(changes))
 
-    async def stop(self) -> None:
-        """End all sessions, saying why; the peers withdraw the routes at once."""
-        await self._speaker.stop(STOP_COMMUNICATION)
+    async def stop(self, *, keep_routes: bool) -> None:
+        """End all sessions, saying why; the peers withdraw the routes unless they may keep them."""
+        await self._speaker.stop(STOP_COMMUNICATION, keep_routes=keep_routes)
 
     def _on_change(self, peer: str, change: StateChanged) -> None:
         self._log.info(
@@ -152,7 +161,9 @@ class Sessions:
 
 
 def peer_label(status: SessionStatus) -> str:
-    """Address and port of the peer, as MetalLB labels its metrics."""
+    """Address and port of the peer, as MetalLB labels its metrics; an unnumbered one's interface."""
     address = status.peer_address
+    if address is None:
+        return status.interface
     host = f"[{address}]" if address.version == 6 else str(address)
     return f"{host}:{status.peer_port}"

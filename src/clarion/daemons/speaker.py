@@ -24,6 +24,7 @@ from clarion.daemons.frr import FrrBackend
 from clarion.daemons.frrk8s import FrrK8s
 from clarion.daemons.inputs import endpoints_read, feed, follow_inputs
 from clarion.daemons.liveness import (
+    BOOT_ANNOTATION,
     INTERFACES_ANNOTATION,
     LEASE_LABELS,
     LEASE_SELECTOR,
@@ -50,6 +51,7 @@ from clarion.decide.snapshot import Backend, Options, Snapshot
 from clarion.edge import metrics
 from clarion.edge.kubeclient import Selection
 from clarion.edge.leases import Heartbeat
+from clarion.edge.procid import boot_id
 from clarion.edge.pulse import Lapsed, PulseClient, Report, Restarted
 from clarion.edge.tasks import OnExit
 from clarion.model.annotations import LABEL_COMPONENT_TYPE, LABEL_NODE, LABEL_NODE_NAME
@@ -58,6 +60,7 @@ from clarion.model.core import EndpointSlice, Lease, Node, Service
 from clarion.model.kinds import Kind
 from clarion.model.meta import KubeObject, ObjectKey, ObjectMeta
 from clarion.model.metallb import BFDProfileSpec, BGPPeer, ServiceBGPStatus, ServiceL2Status
+from clarion.proto.bgp.config import State
 from clarion.proto.pulse.messages import Configure, Interfaces, Notice
 
 COMPONENT = "metallb-speaker"
@@ -74,6 +77,9 @@ class SpeakerOptions(ProgramOptions, frozen=True, kw_only=True):
         bgp_port: Where peers that are waited for (annotation `passive`) connect to.
         frrk8s_namespace: Where frr-k8s runs; empty: where the configuration lives.
         frr_vty_dir: Where the sockets of FRR's daemons are.
+        graceful_shutdown: Seconds between making routes the last choice and withdrawing them when
+            this program is asked to stop; 0: it withdraws at once, or leaves them to graceful
+            restart. Routes of a cordoned node are made the last choice, too, unless it is 0.
         exclude_interfaces: Regular expressions of interfaces never used for layer 2.
     """
 
@@ -84,6 +90,7 @@ class SpeakerOptions(ProgramOptions, frozen=True, kw_only=True):
     bgp_port: int = 179
     frrk8s_namespace: str = ""
     frr_vty_dir: str = "/var/run/frr"
+    graceful_shutdown: float = 0.0
     ignore_exclude_lb: bool = False
     l2_require_interface: bool = False
     exclude_interfaces: tuple[str, ...] = ()
@@ -127,6 +134,7 @@ class Speaker:
                 ignore_exclude_lb=options.ignore_exclude_lb,
                 l2_require_interface=options.l2_require_interface,
                 backend=options.backend,
+                graceful_shutdown=options.graceful_shutdown > 0,
                 namespace=runtime.namespace,
             ),
             node=self._node,
@@ -139,6 +147,7 @@ class Speaker:
             runtime.clock,
             labels=LEASE_LABELS,
         )
+        self._boot = boot_id()
         self._liveness = SpeakerLiveness(self._node, runtime.clock)
         self._alive: frozenset[str] | None = None
         self._interfaces: dict[str, tuple[str, ...]] = {}
@@ -218,6 +227,7 @@ class Speaker:
 
     async def stop(self) -> None:
         """Hand over: others are told first and take over while this node still answers."""
+        shed = await self._shed()
         for task in (self._decide, self._beat):
             if task is not None:
                 task.cancel()
@@ -225,7 +235,24 @@ class Speaker:
         if self._table:
             await asyncio.sleep(limits.SPEAKER_HANDOVER_SECONDS)
         await self._pulse.stop()
-        await self._sessions.stop()
+        await self._sessions.stop(keep_routes=not shed)
+
+    async def _shed(self) -> bool:
+        """Let the traffic of the routes move elsewhere first, where that is asked for.
+
+        Returns:
+            Whether that was done. Without it the routes may stay for who starts next.
+        """
+        seconds = self._options.graceful_shutdown
+        deciding = self._decide is not None and not self._decide.done()
+        up = any(state == str(State.ESTABLISHED) for state in self._sessions.states().values())
+        if not (seconds and deciding and up and self._sessions.ends_sessions):
+            return False
+        self._runtime.log.info("routes are the last choice before they go", seconds=seconds)
+        self._planner.set_stopping([self._node])
+        self._wake.set()
+        await asyncio.sleep(seconds)
+        return True
 
     # Inputs.
 
@@ -276,6 +303,7 @@ class Speaker:
             INTERFACES_ANNOTATION: ",".join(sorted(names)),
             SESSIONS_ANNOTATION: encode(self._sessions.states()).decode(),
             SETTINGS_ANNOTATION: encode(self._planner.options).decode(),
+            BOOT_ANNOTATION: self._boot,
         }
 
     # Deciding.
@@ -284,6 +312,7 @@ class Speaker:
         # A part of the objects would look as if the rest were deleted. The status objects, one for
         # each service, decide nothing: announcing does not wait for them.
         await self._informers.wait_synced(besides=(ServiceL2Status, ServiceBGPStatus))
+        self._sessions.begin(restarted=self._continues())
         self._beat = self._runtime.tasks.start("heartbeat", self._live)
         self._runtime.tasks.start("reading statuses", self._read_statuses, OnExit.DONE)
         more = self._tick()
@@ -298,6 +327,15 @@ class Speaker:
                 await self._next_change()
             self._wake.clear()
             more = self._tick()
+
+    def _continues(self) -> bool:
+        """Whether this node's speaker ran before and the node was not started anew since then.
+
+        To be asked before this program writes its Lease: the one of before tells.
+        """
+        key = ObjectKey(self._runtime.namespace, lease_name(self._node))
+        lease = self._informers.store(Lease).get(key)
+        return lease is not None and lease.metadata.annotations.get(BOOT_ANNOTATION) == self._boot
 
     async def _next_change(self) -> None:
         """Wait for a change, or until a Lease may have ended."""
@@ -372,6 +410,9 @@ class Speaker:
         if first or changes.peers or profiles != self._profiles:
             self._profiles = profiles
             self._sessions.set_peers(planner.peers, profiles)
+            # Who starts next may tell the peers that traffic never stopped only if it reads that.
+            restarts = any(peer.graceful_restart for peer in planner.peers.values())
+            self._heartbeat.leaves_word = restarts and self._sessions.ends_sessions
             self._unreported |= planner.services.keys()
         for peer, items in routes.items():
             self._sessions.change_routes(peer, items)

@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec
 
 from clarion.base import limits
+from clarion.base.duration import format_duration
 from clarion.base.errors import ClarionError
 from clarion.daemons.configstate import state_status, write_state
 from clarion.daemons.runtime import find_namespace
@@ -43,6 +44,7 @@ class StandaloneOptions(msgspec.Struct, frozen=True, kw_only=True):
         manifests: Objects applied at the start, as people wrote them.
         problems: What could not be read of the manifests.
         node_name: The name of this machine's Node.
+        graceful_shutdown: Seconds for which the speaker sheds its traffic before it stops.
         speaker_flags: Further flags for the speaker.
     """
 
@@ -56,6 +58,7 @@ class StandaloneOptions(msgspec.Struct, frozen=True, kw_only=True):
     lb_class: str = ""
     namespace: str = ""
     log_level: LogLevel = LogLevel.INFO
+    graceful_shutdown: float = 0.0
     speaker_flags: tuple[str, ...] = ()
 
     @property
@@ -73,11 +76,14 @@ def programs(options: StandaloneOptions) -> tuple[Child, Child, Child]:
     follow = ("--kubeconfig", kubeconfig, *scope, *logs)
     controller = ("--listen-http", options.controller_http, *follow)
     node = ("--node-name", options.node_name, "--register-node")
-    speaker = (*node, "--listen-http", options.speaker_http, *follow)
+    shed = ("--bgp-graceful-shutdown", format_duration(options.graceful_shutdown))
+    flags = (*node, "--listen-http", options.speaker_http, *shed, *follow, *options.speaker_flags)
+    speaker = clarion_child("speaker", "speaker", *flags)
+    patience = limits.CHILD_STOP_SECONDS + options.graceful_shutdown
     return (
         clarion_child("apiserver", "apiserver", *api, "--write-kubeconfig", kubeconfig, *logs),
         clarion_child("controller", "controller", *controller),
-        clarion_child("speaker", "speaker", *speaker, *options.speaker_flags),
+        msgspec.structs.replace(speaker, stop_seconds=patience),
     )
 
 

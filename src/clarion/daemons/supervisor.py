@@ -22,10 +22,15 @@ _PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
 class Child(msgspec.Struct, frozen=True):
-    """One program of the group: its name in messages and its command line."""
+    """One program of the group: its name in messages and its command line.
+
+    Attributes:
+        stop_seconds: How long it may take to stop.
+    """
 
     name: str
     command: tuple[str, ...]
+    stop_seconds: float = limits.CHILD_STOP_SECONDS
 
 
 def clarion_child(name: str, *arguments: str) -> Child:
@@ -98,12 +103,12 @@ class Children:
     async def _end(self, child: Child, process: asyncio.subprocess.Process) -> None:
         process.terminate()
         try:
-            await asyncio.wait_for(process.wait(), limits.CHILD_STOP_SECONDS)
+            await asyncio.wait_for(process.wait(), child.stop_seconds)
         except TimeoutError:
             self._log.error(
                 "a program did not stop; killing it",
                 program=child.name,
-                after_seconds=limits.CHILD_STOP_SECONDS,
+                after_seconds=child.stop_seconds,
             )
             process.kill()
             await process.wait()

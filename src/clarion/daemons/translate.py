@@ -12,6 +12,9 @@ from clarion.proto.bgp.iana import IPV4_UNICAST, IPV6_UNICAST
 WEIGHT_OCTETS_PER_SECOND = 125_000
 """The bandwidth that stands for one endpoint: 1 Mbit/s, the unit in which FRR counts it."""
 
+RESTART_SECONDS = 120.0
+"""For so long peers are asked to keep the routes of a speaker that restarts, as FRR asks them."""
+
 _FAMILIES = ((4, IPV4_UNICAST), (6, IPV6_UNICAST))
 
 
@@ -31,6 +34,7 @@ def peer_config(peer: Peer) -> PeerConfig:
         ebgp_multihop=peer.ebgp_multihop,
         ttl_security=peer.ttl_security,
         max_prefixes=peer.max_prefixes,
+        graceful_restart=RESTART_SECONDS if peer.graceful_restart else 0.0,
         passive=peer.passive,
         families=tuple(family for version, family in _FAMILIES if version in peer.families),
     )

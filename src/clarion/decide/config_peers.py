@@ -101,12 +101,6 @@ GAPS = (
     ),
     Gap(
         ("native",),
-        "enableGracefulRestart",
-        lambda obj: bool(obj.spec.enable_graceful_restart),
-        "the peer drops the routes as soon as the session ends",
-    ),
-    Gap(
-        ("native",),
         "bfdProfile",
         lambda obj: bool(obj.spec.bfd_profile),
         "failures are found by the hold timer",

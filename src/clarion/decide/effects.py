@@ -30,8 +30,9 @@ PEER_EFFECTS: Final[dict[str, Effect]] = {
     "ttl_security": "reset",
     "local_asn": "reset",
     "families": "reset",
-    # The hold time is agreed in the OPENs; a new one is offered when a session next comes up.
+    # Both are agreed in the OPENs; another one is offered when a session next comes up.
     "hold_time": "next-session",
+    "graceful_restart": "next-session",
     "keepalive_time": "live",
     "connect_time": "live",
     "passive": "live",
@@ -39,7 +40,6 @@ PEER_EFFECTS: Final[dict[str, Effect]] = {
     # What the native speaker does not use, and what only says where sessions and passwords are.
     "password_secret": "kept",
     "bfd_profile": "kept",
-    "graceful_restart": "kept",
     "vrf": "kept",
     "node_selectors": "kept",
     "lacking": "kept",

@@ -56,7 +56,7 @@ def _spec_of(record: LeaseRecord) -> LeaseSpec:
 
 
 class Heartbeat:
-    """Shows by a Lease that this program lives: created, renewed, deleted on a clean stop.
+    """Shows by a Lease that this program lives: created, renewed, given up on a clean stop.
 
     Args:
         client: How to reach the server.
@@ -93,6 +93,9 @@ class Heartbeat:
         )
         self.annotations: Mapping[str, str] = {}
         """What the next renewal shall tell beside the fact of living; may be replaced any time."""
+        self.leaves_word = False
+        """The Lease stays after a clean stop, without a holder, for who starts next to read.
+        Otherwise it is deleted."""
         self._record = LeaseRecord(holder=holder, duration=duration_seconds)
         self._log = Log("heartbeat").bind(lease=str(key))
         self._renewed_at: float | None = None
@@ -103,7 +106,7 @@ class Heartbeat:
         return self._renewed_at
 
     async def run(self) -> None:
-        """Renew until cancelled, then delete the Lease so that others need not wait."""
+        """Renew until cancelled, then give the Lease up so that others need not wait."""
         acquired = micro_time(self._clock.now())
         failing = False
         try:
@@ -124,7 +127,7 @@ class Heartbeat:
                 rest = began + self._period - self._clock.monotonic()
                 await asyncio.sleep(max(0.0, rest))
         finally:
-            await self._delete()
+            await self._give_up()
 
     async def _renew(self, acquired: str) -> None:
         spec = _spec_of(
@@ -145,14 +148,18 @@ class Heartbeat:
             except AlreadyExistsError:
                 await self._client.patch(Lease, self._key, patch)
 
-    async def _delete(self) -> None:
+    async def _give_up(self) -> None:
         try:
             async with asyncio.timeout(self._period):
-                await self._client.delete(Lease, self._key)
+                if self.leaves_word:
+                    nobody = {"spec": {"holderIdentity": None}}
+                    await self._client.patch(Lease, self._key, nobody)
+                else:
+                    await self._client.delete(Lease, self._key)
         except NotFoundError:
             pass
         except (ApiError, TimeoutError) as error:
-            self._log.warn("the heartbeat is not deleted; it will expire", error=str(error))
+            self._log.warn("the heartbeat is not given up; it will expire", error=str(error))
 
 
 class LeaderElection:

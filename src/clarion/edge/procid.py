@@ -1,4 +1,7 @@
-"""Names of processes that are unique among all that ever ran, and tell of one that it has ended."""
+"""Names of processes that are unique among all that ever ran, and tell of one that it has ended.
+
+The kernel's name of its present run is one part of them.
+"""
 
 import os
 import socket
@@ -34,10 +37,14 @@ def has_ended(identity: str) -> bool:
     return _start_ticks(pid) not in (0, ticks)
 
 
+def boot_id() -> str:
+    """The name of this run of the kernel; after a reboot it is another one."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
 def _world() -> str:
     """Where process ids mean the same: this boot of the kernel, and this process namespace."""
-    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    return f"{boot}-{Path('/proc/self/ns/pid').stat().st_ino}"
+    return f"{boot_id()}-{Path('/proc/self/ns/pid').stat().st_ino}"
 
 
 def _start_ticks(pid: int) -> int:
