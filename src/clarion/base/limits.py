@@ -147,8 +147,12 @@ BFD_DETECT_MULTIPLIER = 3
 BFD_MULTIHOP_TTL_MIN = 254
 # While a session is not up, nobody sends faster (RFC 5880 §6.8.3); nor while echo does the work.
 BFD_SLOW_SECONDS = 1.0
+# A session that is no longer wanted says so for this long: three packets at the slow rate.
+BFD_LINGER_SECONDS = 3.0
 # Packets read from one socket before the others have their turn.
 BFD_RECEIVE_BATCH_PACKETS = 64
+# Random source ports that are tried before giving up for a moment.
+BFD_SOURCE_PORTS_TRIED = 8
 
 # Back end FRR: seconds in which changes are gathered before FRR is told.
 FRR_GATHER_SECONDS = 0.2

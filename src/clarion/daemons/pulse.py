@@ -15,6 +15,7 @@ import socket
 import sys
 from typing import Any
 
+from clarion.daemons.pulse_bfd import Bfd
 from clarion.daemons.pulse_l2 import Layer2
 from clarion.daemons.pulse_parent import Parent
 from clarion.edge.netlink import LinkMonitor
@@ -28,6 +29,7 @@ from clarion.proto.pulse.messages import (
     PulseExit,
     Stop,
     ToPulse,
+    WatchBfd,
 )
 
 
@@ -37,11 +39,13 @@ class Pulse:
     def __init__(self, sock: socket.socket) -> None:
         self._parent = Parent(sock, self._hear, self._orphaned)
         self._layer2 = Layer2(self._parent)
+        self._bfd = Bfd(self._parent)
         self.ended: asyncio.Future[PulseExit] = asyncio.get_running_loop().create_future()
 
     def close(self) -> None:
         """Stop answering and let go of everything."""
         self._layer2.close()
+        self._bfd.close()
         self._parent.close()
 
     def _hear(self, message: ToPulse) -> None:
@@ -53,11 +57,16 @@ class Pulse:
                 self._layer2.change_table(message)
             case Configure():
                 self._layer2.configure(message)
+            case WatchBfd():
+                self._bfd.watch(message)
             case Stop():
+                self._bfd.farewell(stuck=False)
                 self._end(PulseExit.STOPPED)
 
     def _orphaned(self) -> None:
-        self._end(PulseExit.ORPHANED)
+        if not self.ended.done():
+            self._bfd.farewell(stuck=not self._parent.gone)
+            self._end(PulseExit.ORPHANED)
 
     def _end(self, code: PulseExit) -> None:
         if not self.ended.done():
@@ -67,6 +76,7 @@ class Pulse:
     def set_interfaces(self, interfaces: tuple[Interface, ...]) -> None:
         """What the kernel says now."""
         self._layer2.set_interfaces(interfaces)
+        self._bfd.set_interfaces(interfaces)
 
     def netlink_restarted(self, cause: str) -> None:
         """Events may have been lost; everything is being read anew."""

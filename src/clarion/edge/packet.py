@@ -126,7 +126,7 @@ class PacketSocket:
             checks = arp_checks() if ethertype == EtherType.ARP else ndp_checks()
         self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, 0)
         try:
-            _attach(self._socket, filter_program(index, checks))
+            attach_filter(self._socket, filter_program(index, checks))
             _enlarge_queue(self._socket)
             self._bind(index, ethertype)
         except BaseException:
@@ -250,7 +250,8 @@ class GroupMembership:
         sock.setsockopt(socket.IPPROTO_IPV6, option, group.packed + struct.pack("@I", self._index))
 
 
-def _attach(sock: socket.socket, program: bytes) -> None:
+def attach_filter(sock: socket.socket, program: bytes) -> None:
+    """Have the kernel pass only what a classic BPF program accepts."""
     buffer = ctypes.create_string_buffer(program, len(program))
     # struct sock_fprog: the number of 8-byte instructions, and where they are.
     descriptor = struct.pack("@HP", len(program) // 8, ctypes.addressof(buffer))

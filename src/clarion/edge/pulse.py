@@ -35,6 +35,7 @@ from clarion.edge.ipc import Channel, ChannelFullError
 from clarion.proto.l2.responder import Counts
 from clarion.proto.pulse.messages import (
     Applied,
+    BfdReport,
     ChangeTable,
     Configure,
     CountsReport,
@@ -48,6 +49,8 @@ from clarion.proto.pulse.messages import (
     PulseExit,
     Stop,
     ToPulse,
+    WatchBfd,
+    WatchedSession,
 )
 
 T = TypeVar("T")
@@ -83,12 +86,18 @@ class PulseClient:
     `on_report` is awaited for each report, one after the other. A list of interfaces that a newer
     one has replaced is passed over, and of other reports the last PULSE_NOTICES_MAX are kept, so a
     slow callback costs bounded memory and never the heartbeat.
+
+    Attributes:
+        on_bfd: Called with each report of BFD sessions at once; with None when the process that
+            watched them is gone, of which nothing follows for the paths.
     """
 
     def __init__(self, on_report: Callable[[Report], Awaitable[None]], settings: Configure) -> None:
         self._on_report = on_report
         self._settings = settings
         self._table: dict[Address, frozenset[str] | None] = {}
+        self._watched: tuple[WatchedSession, ...] | None = None
+        self.on_bfd: Callable[[BfdReport | None], None] = _ignore
         self._generation = 0
         self._applied = 0
         self._waiters: list[tuple[int, asyncio.Future[None]]] = []
@@ -173,6 +182,12 @@ class PulseClient:
         if announce or withdraw:
             self._send_change(list(announce), list(withdraw))
 
+    def watch_bfd(self, sessions: tuple[WatchedSession, ...]) -> None:
+        """Have exactly these BFD sessions from now on; those that stay do not notice."""
+        if sessions != self._watched:
+            self._watched = sessions
+            self._send(WatchBfd(sessions))
+
     async def settled(self) -> None:
         """Wait until the process has put the last `set_table` in force."""
         if self._applied < self._generation:
@@ -220,6 +235,8 @@ class PulseClient:
                 raise
         self._child = _Child(process, ours, self._receive)
         self._send(self._settings)
+        if self._watched is not None:
+            self._send(WatchBfd(self._watched))
         self._send_change(list(self._table), [])
 
     def _send(self, message: ToPulse) -> None:
@@ -251,6 +268,8 @@ class PulseClient:
                 self._report(message)
             case Notice():
                 self._report(message)
+            case BfdReport():
+                self.on_bfd(message)
             case CountsReport(changed=changed):
                 for row in changed:
                     address = Address.from_packed(row.address)
@@ -312,6 +331,7 @@ class PulseClient:
                 child.channel.close()
                 self._child = None
                 self._keep_counts()
+                self.on_bfd(None)
                 if self._stopping.is_set():
                     return
                 if code == PulseExit.ORPHANED:
@@ -331,6 +351,10 @@ class PulseClient:
 
     def _keep_counts(self) -> None:
         self._earlier, self._counts = self.counts, {}
+
+
+def _ignore(_report: BfdReport | None) -> None:
+    """Nobody asked for BFD sessions."""
 
 
 class _Child:

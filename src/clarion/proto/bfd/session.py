@@ -194,6 +194,11 @@ class BfdSession:
         if self.echo.heard(sequence, secret):
             self._adjust(now)
 
+    def overdue(self, now: float) -> bool:
+        """Whether the session is about to be lost, so that unread packets must be looked for."""
+        silent = self.memory.remote_discriminator and now >= self._detect_at
+        return bool(silent) or self.echo.failed(now, self.config.detect_multiplier)
+
     @property
     def next_deadline(self) -> float | None:
         """When `tick` or `tick_echo` has something to do; None while only packets matter."""
