@@ -14,7 +14,6 @@ from clarion.proto.bgp.attrs import (
     MpUnreach,
     PathAttributes,
     RawAttribute,
-    Severity,
     decode_attributes,
     encode_attributes,
     merge_as4_path,
@@ -348,62 +347,6 @@ def test_merging_as4_path(
     assert flat == merged
 
 
-DISCARD, WITHDRAW = Severity.ATTRIBUTE_DISCARD, Severity.TREAT_AS_WITHDRAW
-FAULTS = [
-    # attributes on an external session, severity (RFC 7606 §7)
-    ("40 01 01 03", WITHDRAW),  # ORIGIN 3
-    ("40 01 02 0000", WITHDRAW),
-    ("c0 01 01 00", WITHDRAW),  # flags of ORIGIN
-    ("40 02 01 02", WITHDRAW),  # AS_PATH: header cut short
-    ("40 02 02 02 00", WITHDRAW),  # empty segment
-    ("40 02 06 05 01 0000fc00", WITHDRAW),  # segment type 5
-    ("40 02 06 02 02 0000fc00", WITHDRAW),  # segment overruns
-    ("40 03 03 c00002", WITHDRAW),
-    ("80 04 03 000000", WITHDRAW),
-    ("40 05 04 00000064", DISCARD),  # LOCAL_PREF from an external peer
-    ("40 06 01 00", DISCARD),
-    ("c0 07 06 fc00 c0000201", DISCARD),
-    ("c0 08 03 000000", WITHDRAW),
-    ("c0 08 00", WITHDRAW),
-    ("80 09 04 c0000201", DISCARD),
-    ("c0 10 07 00000000000000", WITHDRAW),
-    ("c0 10 00", WITHDRAW),
-    ("80 10 08 4004fc0049742400", WITHDRAW),  # flags of EXTENDED_COMMUNITIES
-    ("c0 11 02 02 01", DISCARD),
-    ("c0 20 0b 0000000000000000000000", WITHDRAW),
-    ("c0 08 04 00000001 c0 08 04 00000002", DISCARD),  # twice: the first counts
-    ("40 01 05 00", WITHDRAW),  # overruns the list
-    ("40 01", WITHDRAW),
-]
-
-
-@pytest.mark.parametrize(("text", "severity"), FAULTS)
-def test_a_malformed_attribute_costs_what_rfc_7606_says(text: str, severity: Severity) -> None:
-    _, faults = decode_attributes(raw(text), four_octet_asn=True, internal=False)
-    assert max(fault.severity for fault in faults) is severity
-
-
-RESETS = [
-    # what still ends the session, subcode of UPDATE Message Error, data
-    ("40 63 01 00", 2, "40 63 01 00"),  # unknown well-known attribute
-    ("80 0e 03 0001 01", 9, ""),  # MP_REACH too short
-    ("80 0e 06 0002 01 20 0000", 9, ""),  # next hop overruns
-    ("80 0e 08 0001 01 03 c00002 00", 9, ""),  # next hop of 3 octets
-    ("80 0e 0b 0001 01 04 c0000201 00 21 cb", 10, ""),  # /33
-    ("80 0f 05 0002 01 40 20", 10, ""),  # prefix cut short
-    ("80 0f 03 0001 01 80 0f 03 0001 01", 1, ""),  # twice
-    ("40 0f 03 0001 01", 9, ""),  # flags of MP_UNREACH
-]
-
-
-@pytest.mark.parametrize(("text", "subcode", "data"), RESETS)
-def test_a_fault_that_hides_the_routes_ends_the_session(text: str, subcode: int, data: str) -> None:
-    with pytest.raises(DecodeError) as caught:
-        decode_attributes(raw(text), four_octet_asn=True, internal=False)
-    assert (caught.value.code, caught.value.subcode) == (3, subcode)
-    assert caught.value.data == raw(data)
-
-
 def test_routes_of_a_family_not_spoken_are_kept_as_they_came() -> None:
     text = "80 0f 04 4004 47 00"  # BGP-LS
     value, faults = decode_attributes(raw(text), four_octet_asn=True, internal=False)
@@ -437,34 +380,6 @@ def test_end_of_rib(family: Family) -> None:
     assert marker.end_of_rib == family
     assert end_of_rib(IPV4_UNICAST) == raw("MARKER 0017 02 0000 0000")
     assert end_of_rib(IPV6_UNICAST) == raw("MARKER 001d 02 0000 0006 80 0f 03 0002 01")
-
-
-def test_a_route_without_its_mandatory_attributes_counts_as_withdrawn() -> None:
-    body = raw("0000 0004 40 01 01 00 20 cb007107")
-    update = decode_update(body, four_octet_asn=True, internal=False)
-    assert update.treat_as_withdraw
-    assert [fault.message for fault in update.faults] == [
-        "AS_PATH is missing",
-        "NEXT_HOP is missing",
-    ]
-    assert update.announced == ()
-    assert update.withdrawn_all == (parse_prefix("203.0.113.7/32"),)
-
-
-@pytest.mark.parametrize(
-    ("text", "subcode"),
-    [
-        ("0000", 1),
-        ("0005 00", 1),  # withdrawn routes overrun
-        ("0000 0005 40 01", 1),  # attributes overrun
-        ("0000 0000 21 cb00710700", 10),
-        ("0001 20 0000", 10),
-    ],
-)
-def test_lengths_that_contradict_each_other_end_the_session(text: str, subcode: int) -> None:
-    with pytest.raises(DecodeError) as caught:
-        decode_update(raw(text), four_octet_asn=True, internal=False)
-    assert (caught.value.code, caught.value.subcode) == (3, subcode)
 
 
 # -- NOTIFICATION ----------------------------------------------------------------------------------

@@ -192,8 +192,11 @@ def _decode_path(data: bytes, width: int) -> tuple[AsSegment, ...]:
         start, position = position + 2, position + 2 + count * width
         if kind not in _SEGMENT_TYPES or count == 0 or position > len(data):
             raise MalformedError(f"segment type {kind} with {count} ASNs")
-        asns = (int.from_bytes(data[i : i + width], "big") for i in range(start, position, width))
-        segments.append(AsSegment(SegmentType(kind), tuple(asns)))
+        numbers = range(start, position, width)
+        asns = tuple(int.from_bytes(data[i : i + width], "big") for i in numbers)
+        if 0 in asns:  # RFC 7607 §2
+            raise MalformedError("AS 0 in the path")
+        segments.append(AsSegment(SegmentType(kind), asns))
     return tuple(segments)
 
 
@@ -223,8 +226,10 @@ def _decode_flag(data: bytes, _width: int) -> bool:
 
 
 def _decode_aggregator(data: bytes, width: int) -> Aggregator:
-    _fixed(data, width + 4)
-    return Aggregator(int.from_bytes(data[:width], "big"), Address.from_packed(data[width:]))
+    asn = int.from_bytes(_fixed(data, width + 4)[:width], "big")
+    if asn == 0:  # RFC 7607 §2
+        raise MalformedError("AS 0")
+    return Aggregator(asn, Address.from_packed(data[width:]))
 
 
 def _encode_aggregator(value: Aggregator, width: int) -> bytes:
@@ -328,7 +333,15 @@ TABLE: Final[tuple[Row, ...]] = (
         _WITHDRAW,
         _E.MALFORMED_AS_PATH,
     ),
-    Row(_A.NEXT_HOP, _WELL_KNOWN, "next_hop", _decode_next_hop, _encode_address, _WITHDRAW),
+    Row(
+        _A.NEXT_HOP,
+        _WELL_KNOWN,
+        "next_hop",
+        _decode_next_hop,
+        _encode_address,
+        _WITHDRAW,
+        _E.INVALID_NEXT_HOP_ATTRIBUTE,
+    ),
     Row(_A.MULTI_EXIT_DISC, _OPTIONAL, "multi_exit_disc", _decode_word, _encode_word, _WITHDRAW),
     Row(
         _A.LOCAL_PREF,
@@ -337,6 +350,7 @@ TABLE: Final[tuple[Row, ...]] = (
         _decode_word,
         _encode_word,
         _WITHDRAW,
+        _E.ATTRIBUTE_LENGTH_ERROR,
         internal_only=True,
     ),
     Row(
@@ -502,22 +516,22 @@ def _read(
     fields: dict[str, Any],
     unknown: list[RawAttribute],
 ) -> Fault | None:
-    message = ""
+    misflagged: Fault | None = None
     if raw.flags & _KIND != row.flags:  # RFC 7606 §3 c
         message = f"flags {raw.flags:#04x} are not those of {row.code.name}"
-        severity = max(_WITHDRAW, row.severity)
-    else:
-        try:
-            fields[row.field] = row.decode(raw.data, width)
-        except UnknownFamilyError:
-            unknown.append(raw)
-        except (MalformedError, InvalidInputError) as error:
-            message, severity = f"{row.code.name}: {error}", row.severity
-    if not message:
-        return None
-    if severity is _RESET:
-        raise _reset(message, row.subcode)
-    return Fault(severity, raw.code, message)
+        misflagged = Fault(_WITHDRAW, raw.code, message)
+        if row.code not in MP_CODES:  # there, the routes to be withdrawn are inside
+            return misflagged
+    try:
+        fields[row.field] = row.decode(raw.data, width)
+    except UnknownFamilyError:
+        unknown.append(raw)
+    except (MalformedError, InvalidInputError) as error:
+        message = f"{row.code.name}: {error}"
+        if row.severity is _RESET:
+            raise _reset(message, row.subcode) from None
+        return Fault(row.severity, raw.code, message)
+    return misflagged
 
 
 def _reset(message: str, subcode: UpdateError, data: bytes = b"") -> DecodeError:

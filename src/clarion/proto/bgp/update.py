@@ -8,6 +8,7 @@ from clarion.base.addr import Prefix
 from clarion.base.errors import DecodeError
 from clarion.base.limits import BGP_EXTENDED_MESSAGE_BYTES
 from clarion.proto.bgp.attrs import (
+    ROWS,
     Fault,
     MpUnreach,
     PathAttributes,
@@ -118,7 +119,8 @@ def decode_update(body: bytes, *, four_octet_asn: bool, internal: bool) -> Updat
 
     Raises:
         DecodeError: only what RFC 7606 leaves as a session reset: lengths that contradict each
-            other, prefixes that cannot be read, and faults of the MP attributes.
+            other, prefixes that cannot be read, faults of the MP attributes, and faults in a
+            message whose routes cannot be told.
     """
     if len(body) < 4:
         raise _malformed("an UPDATE shorter than its two length fields")
@@ -134,7 +136,27 @@ def decode_update(body: bytes, *, four_octet_asn: bool, internal: bool) -> Updat
         body[attributes_at + 2 : nlri_at], four_octet_asn=four_octet_asn, internal=internal
     )
     faults += _missing(attributes, faults, bool(nlri))
-    return Update(withdrawn, attributes, nlri, faults)
+    update = Update(withdrawn, attributes, nlri, faults)
+    if update.treat_as_withdraw and not update.reachable:
+        _refuse_hidden(update)
+    return update
+
+
+def _refuse_hidden(update: Update) -> None:
+    """An UPDATE with a grave fault names no route: the fault may hide some (RFC 7606 §5.2)."""
+    if any(raw.code == AttributeCode.MP_REACH_NLRI for raw in update.attributes.unknown):
+        return  # it names routes, of a family that is not read here
+    worst = next(f for f in update.faults if f.severity is Severity.TREAT_AS_WITHDRAW)
+    if worst.attribute == AttributeCode.MP_UNREACH_NLRI and update.attributes == PathAttributes(
+        mp_unreach=update.attributes.mp_unreach
+    ):
+        return  # RFC 7606 §5.2: there is nothing beside it
+    row = ROWS.get(worst.attribute)
+    raise DecodeError(
+        f"{worst.message}, and no route that it concerns",
+        ErrorCode.UPDATE_MESSAGE,
+        row.subcode if row else UpdateError.MALFORMED_ATTRIBUTE_LIST,
+    )
 
 
 def _missing(
