@@ -25,6 +25,7 @@ class Link:
         self.sock = sock
         self.direction = direction
         self.connected = False
+        self.writing = False
         self.waiting = b""
 
 
@@ -115,7 +116,10 @@ class PeerDriver:
                 elif self._on_change is not None:
                     self._host.loop.call_soon(self._on_change, self.session.config.name, output)
         for link in list(self._links.values()):
-            if not link.waiting and self.session.wants_write(link.direction):
+            if not link.writing and self.session.wants_write(link.direction):
+                # Once only: to ask again would take back a call that is due, so a change in every
+                # turn of the loop would keep all of them from the wire.
+                link.writing = True
                 self._host.loop.add_writer(link.sock, self._writable, link)
         if self._timer is not None:
             self._timer.cancel()
@@ -162,6 +166,7 @@ class PeerDriver:
             return
         link.waiting = link.waiting[sent:]
         if not link.waiting and not self.session.wants_write(link.direction):
+            link.writing = False
             self._host.loop.remove_writer(link.sock)
         self._pump()
 
