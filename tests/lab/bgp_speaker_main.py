@@ -21,10 +21,14 @@ COMMAND_BYTES = 64 << 20
 
 
 class Command(msgspec.Struct, kw_only=True):
-    """What to do, in this order; what is None is left as it is."""
+    """What to do, in this order; what is None is left as it is.
+
+    With `marks` the routes are set once for each of these communities, one after the other.
+    """
 
     peers: dict[str, PeerConfig] | None = None
     routes: dict[str, list[Route]] | None = None
+    marks: list[int] | None = None
     stop: str | None = None
 
 
@@ -36,6 +40,10 @@ class Report(msgspec.Struct, kw_only=True):
     changes: list[tuple[str, str, str]]
     cpu_seconds: float
     effects: dict[str, str]
+
+
+def marked(routes: list[Route], mark: int) -> list[Route]:
+    return [msgspec.structs.replace(route, communities=(mark,)) for route in routes]
 
 
 class Program:
@@ -60,8 +68,10 @@ class Program:
         if command.peers is not None:
             done = self.speaker.set_peers(command.peers)
             effects = {name: effect.name for name, effect in done.items()}
-        for name, routes in (command.routes or {}).items():
-            self.speaker.set_routes(name, routes)
+        for mark in [None] if command.marks is None else command.marks:
+            for name, routes in (command.routes or {}).items():
+                self.speaker.set_routes(name, routes if mark is None else marked(routes, mark))
+            await asyncio.sleep(0)  # the loop turns: sockets are written
         usage = resource.getrusage(resource.RUSAGE_SELF)
         report = Report(
             status=self.speaker.status(),

@@ -1,12 +1,24 @@
 """Fixtures of the lab tests: real namespaces, real routers. Root is needed."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from clarion.lab.netns import Lab, Namespace, Switch, sweep
-from clarion.lab.routers import ROUTERS, Router, RouterConfig
+from clarion.lab.routers import ROUTERS, Neighbor, Router, RouterConfig
+
+from .bgp_bed import (
+    KINDS,
+    NUMBERS,
+    THEIR_ASN,
+    US,
+    Configured,
+    Routers,
+    Speaker,
+    router_config,
+)
 
 TEST_PREFIX = "pytest-"
 WITHOUT_ROOT = "needs root: network namespaces, raw sockets and FRR's own user"
@@ -69,17 +81,47 @@ def segment(lab: Lab) -> Segment:
 
 
 @pytest.fixture
-def configured(segment: Segment) -> Iterator[Callable[[str, RouterConfig], Router]]:
+def configured(segment: Segment) -> Iterator[Configured]:
     """A shared router of a kind, configured for this test and emptied afterwards."""
-    numbers = {"frr": 1, "bird": 2, "gobgp": 3}
-    used: list[Router] = []
+    used: dict[str, Router] = {}
 
     def configure(kind: str, config: RouterConfig) -> Router:
-        router = segment.router(kind, numbers[kind])
+        router = segment.router(kind, NUMBERS[kind])
         router.configure(config)
-        used.append(router)
+        used[kind] = router
         return router
 
     yield configure
-    for router in used:
-        router.configure(RouterConfig(asn=router.config.asn, router_id=router.config.router_id))
+    with ThreadPoolExecutor(len(NUMBERS)) as pool:
+        list(pool.map(_empty, used.values()))
+
+
+def _empty(router: Router) -> None:
+    router.configure(RouterConfig(asn=router.config.asn, router_id=router.config.router_id))
+
+
+@pytest.fixture
+def routers(segment: Segment, configured: Configured) -> Routers:
+    """Makes routers of all four kinds, or of those named, have the same neighbours."""
+
+    def configure(
+        *neighbors: Neighbor, asn: int = THEIR_ASN, kinds: tuple[str, ...] = KINDS
+    ) -> dict[str, Router]:
+        for kind in kinds:
+            segment.router(kind, NUMBERS[kind])
+
+        def one(kind: str) -> Router:
+            return configured(kind, router_config(kind, *neighbors, asn=asn))
+
+        with ThreadPoolExecutor(len(kinds)) as pool:
+            return dict(zip(kinds, pool.map(one, kinds), strict=True))
+
+    return configure
+
+
+@pytest.fixture
+def speaker(segment: Segment) -> Iterator[Speaker]:
+    """The speaker under test, without peers."""
+    running = Speaker(segment.host("speaker", US))
+    yield running
+    running.stop()

@@ -1,6 +1,7 @@
 """BIRD in a namespace."""
 
 import re
+import struct
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,12 +15,14 @@ from clarion.lab.routerbase import (
     Routes,
     Version,
     canonical_prefix,
+    link_bandwidth_text,
 )
 
 ROUTE = re.compile(
     r"^(?P<prefix>[0-9a-f.:]+/\d+)?\s+(?P<kind>\S+) \[(?P<protocol>\S+) [^\]]*\](?P<best> \*)?"
 )
 PAIR = re.compile(r"\((\d+), ?(\d+)\)")
+EXTENDED = re.compile(r"\(([^,]+), ?([^,]+), ?(\d+)\)")
 TRIPLE = re.compile(r"\((\d+), ?(\d+), ?(\d+)\)")
 
 
@@ -185,12 +188,18 @@ def _path(facts: dict[str, str], peer: str, *, best: bool) -> RoutePath:
             ":".join(triple) for triple in TRIPLE.findall(facts.get("BGP.large_community", ""))
         ),
         extended_communities=tuple(
-            word.replace(" ", "").replace(",", ":").strip("()")
-            for word in re.findall(r"\([^)]*\)", facts.get("BGP.ext_community", ""))
+            _extended(*found) for found in EXTENDED.findall(facts.get("BGP.ext_community", ""))
         ),
         best=best,
         stale="BGP.stale" in facts,
     )
+
+
+def _extended(kind: str, key: str, value: str) -> str:
+    if kind == "unknown 0x4004":  # BIRD 2.0 has no name for the link bandwidth: a float in 32 bits
+        (octets,) = struct.unpack("!f", int(value).to_bytes(4, "big"))
+        return link_bandwidth_text(key, octets)
+    return f"{'soo' if kind == 'ro' else kind}:{key}:{value}"
 
 
 def _neighbor_state(block: str) -> NeighborState | None:

@@ -3,6 +3,7 @@
 import json
 import os
 import pwd
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +26,8 @@ from clarion.lab.routerbase import (
 ETC = Path("/etc/frr")
 RUN = Path("/run/frr")
 LIBRARIES = (Path("/usr/lib/frr"), Path("/usr/libexec/frr"))
+# Words such as RT:64512:5 and LB:64513:375000; what stands in brackets behind is for people.
+EXTENDED = re.compile(r"([A-Za-z]+):(\S+)")
 ROOTLESS = "CLARION_LAB_ROOTLESS"
 
 
@@ -53,7 +56,7 @@ def _lines(config: RouterConfig) -> Iterator[str]:
     yield "frr defaults datacenter"
     yield f"router bgp {config.asn}"
     yield f" bgp router-id {config.router_id}"
-    yield " no bgp ebgp-requires-policy"
+    yield f"{' ' if config.ebgp_requires_policy else ' no '}bgp ebgp-requires-policy"
     yield " no bgp network import-check"
     yield " no bgp default ipv4-unicast"
     yield " bgp bestpath as-path multipath-relax"
@@ -282,7 +285,9 @@ def _path(entry: dict[str, Any]) -> RoutePath:
             community_text(text) for text in entry.get("community", {}).get("list", [])
         ),
         large_communities=tuple(entry.get("largeCommunity", {}).get("list", [])),
-        extended_communities=tuple(extended.split()),
+        extended_communities=tuple(
+            f"{name.lower()}:{value}" for name, value in EXTENDED.findall(extended)
+        ),
         best=bool(entry.get("bestpath", {}).get("overall")),
         stale=bool(entry.get("stale")),
     )

@@ -15,10 +15,12 @@ from clarion.lab.routerbase import (
     Version,
     canonical_prefix,
     community_text,
+    link_bandwidth_text,
 )
 
 # SessionState of GoBGP's API.
 STATES = ("Unknown", "Idle", "Connect", "Active", "OpenSent", "OpenConfirm", "Established")
+EXTENDED_SUBTYPES = {2: "rt", 3: "soo"}
 ORIGINS = ("IGP", "EGP", "incomplete")
 
 
@@ -173,12 +175,23 @@ def _path(entry: dict[str, Any]) -> RoutePath:
             f"{each['ASN']}:{each['LocalData1']}:{each['LocalData2']}"
             for each in by_type.get(32, {}).get("value", [])
         ),
-        extended_communities=tuple(
-            json.dumps(each, sort_keys=True) for each in by_type.get(16, {}).get("value", [])
-        ),
+        extended_communities=tuple(map(_extended, by_type.get(16, {}).get("value", []))),
         best=bool(entry.get("best")),
         stale=bool(entry.get("stale")),
     )
+
+
+def _extended(entry: dict[str, Any]) -> str:
+    if "bandwidth" in entry:
+        return link_bandwidth_text(entry["asn"], entry["bandwidth"])
+    name = EXTENDED_SUBTYPES.get(entry.get("subtype", 0))
+    if name is None or "value" not in entry:
+        return json.dumps(entry, sort_keys=True)
+    key, _, value = entry["value"].partition(":")
+    if entry["type"] == 2:  # a four-octet AS, which GoBGP writes as two halves
+        high, low = map(int, key.split("."))
+        key = str(high << 16 | low)
+    return f"{name}:{key}:{value}"
 
 
 def _neighbor_state(entry: dict[str, Any]) -> NeighborState:

@@ -41,8 +41,9 @@ def _lines(config: RouterConfig) -> Iterator[str]:
         yield from (f"  {line}" for line in _neighbor_lines(neighbor))
         yield "}"
     # Without a rule everything is denied, also to and from internal neighbours.
-    yield "allow from any"
-    yield "allow to any"
+    whom = "ibgp" if config.ebgp_requires_policy else "any"
+    yield f"allow from {whom}"
+    yield f"allow to {whom}"
 
 
 def _neighbor_lines(neighbor: Neighbor) -> Iterator[str]:
@@ -160,7 +161,9 @@ def _path(entry: dict[str, Any]) -> RoutePath:
         origin=entry.get("origin", ""),
         communities=tuple(map(community_text, entry.get("communities", []))),
         large_communities=tuple(entry.get("large_communities", [])),
-        extended_communities=tuple(entry.get("extended_communities", [])),
+        extended_communities=tuple(
+            text.replace(" ", ":", 1) for text in entry.get("extended_communities", [])
+        ),
         best=bool(entry.get("best")),
         stale=bool(entry.get("stale")),
     )

@@ -54,13 +54,18 @@ class Neighbor(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RouterConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """A router's configuration: `networks` are originated, `extra` lines go into the main block."""
+    """A router's configuration: `networks` are originated, `extra` lines go into the main block.
+
+    With `ebgp_requires_policy` nothing is taken from external neighbours, for want of a policy that
+    says what (RFC 8212): the default of FRR and OpenBGPD, which only these two know.
+    """
 
     asn: int
     router_id: str
     neighbors: tuple[Neighbor, ...] = ()
     networks: tuple[str, ...] = ()
     max_paths: int = 8
+    ebgp_requires_policy: bool = False
     extra: tuple[str, ...] = ()
 
 
@@ -68,8 +73,9 @@ class RoutePath(msgspec.Struct, frozen=True, kw_only=True):
     """One path of a route as a router holds it.
 
     Communities are text as in RFC 1997 and 8092 (`64500:1`, `64500:1:2`), well-known ones numbers
-    too (`65535:65282`), in the router's order. `peer` is the neighbour's address, empty for the
-    router's own.
+    too (`65535:65282`), in the router's order; extended ones are `rt:64500:1`, `soo:64500:1` and
+    `lb:64500:125000` (link bandwidth in octets per second), others in the router's own words.
+    `peer` is the neighbour's address, empty for the router's own.
     """
 
     next_hop: str
@@ -125,6 +131,11 @@ def community_text(value: str | int) -> str:
         return f"{value >> 16}:{value & 0xFFFF}"
     by_letters = {name.replace("-", "").lower(): text for name, text in WELL_KNOWN.items()}
     return by_letters.get(re.sub("[-_]", "", value).lower(), value)
+
+
+def link_bandwidth_text(asn: int | str, octets: float) -> str:
+    """The link bandwidth community of an AS, in whole octets per second."""
+    return f"lb:{asn}:{octets:.0f}"
 
 
 def canonical_prefix(text: str) -> str:
