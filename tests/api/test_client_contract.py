@@ -464,6 +464,36 @@ def test_a_heartbeat_is_written_renewed_and_deleted(server: Side, namespace: str
     play(server, scene)
 
 
+def test_a_heartbeat_that_leaves_word_leaves_a_lease_without_a_holder(
+    server: Side, namespace: str
+) -> None:
+    async def scene(client: k.KubeClient) -> None:
+        key = ObjectKey(namespace, "speaker-n1")
+        beat = Heartbeat(client, key, "n1", CLOCK, labels={"a": "b"}, renew_seconds=0.05)
+        beat.annotations = {"word": "left"}
+        beat.leaves_word = True
+        async with following(client, Lease, k.Selection(namespace)) as (reflector, _):
+            task = asyncio.create_task(beat.run())
+            await until(lambda: key in reflector.store)
+            first = reflector.store.get(key)
+            assert first
+            assert first.metadata.annotations == {"word": "left"}, "it tells from the beginning"
+            task.cancel()
+            await asyncio.wait([task])
+
+            def left() -> bool:
+                found = reflector.store.get(key)
+                return found is not None and not found.spec.holder_identity
+
+            await until(left)
+            again = asyncio.create_task(beat.run())
+            await until(lambda: not left())
+            again.cancel()
+            await asyncio.wait([again])
+
+    play(server, scene)
+
+
 def test_one_of_two_candidates_leads_and_hands_over_when_it_stops(
     server: Side, namespace: str
 ) -> None:

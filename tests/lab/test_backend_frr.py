@@ -19,7 +19,12 @@ from clarion.lab.netns import Lab, cable, sweep
 from clarion.lab.nodes import SYSTEM_NAMESPACE, ApiHost, Node
 from clarion.lab.process import wait_until
 from clarion.lab.routers import Bird, Frr, Neighbor, RouterConfig
-from clarion.model.annotations import LOAD_BALANCER_IPS
+from clarion.model.annotations import (
+    LINK_BANDWIDTH,
+    LOAD_BALANCER_IPS,
+    MAX_PREFIXES,
+    TTL_SECURITY,
+)
 
 from .conftest import TEST_PREFIX
 from .programs_bed import metallb, service
@@ -124,6 +129,7 @@ class Bed:
         self.node.start_speaker(
             self.api.kubeconfig,
             *("--bgp", "frr", "--frr-vty-dir", folder, "--listen-http", "127.0.0.1:7472"),
+            *("--bgp-graceful-shutdown", "1s"),
         )
 
     def peer(self, name: str, **more: Any) -> dict[str, Any]:
@@ -213,6 +219,76 @@ def test_a_changed_advertisement_resets_no_session(bed: Bed) -> None:
         bed.apply(metallb("BGPAdvertisement", "base", **ADVERTISED, aggregationLength=32))
     bed.wait_default()
     assert bed.established() == before
+
+
+def test_weights_and_extended_communities_reach_the_router_without_a_reset(bed: Bed) -> None:
+    before = bed.established()
+    marks = ["extended:rt:64512:100", "extended:soo:192.0.2.11:7"]
+    changed = metallb("BGPAdvertisement", "base", **{**ADVERTISED, "communities": marks})
+    changed["metadata"]["annotations"] = {LINK_BANDWIDTH: "endpoints"}
+    local = {"spec": {"externalTrafficPolicy": "Local"}}
+    bed.apply(changed)
+    bed.api.kubectl("patch", "service", "web", "-p", json.dumps(local))
+
+    def told(*wanted: str) -> bool:
+        entry = bed.frr.query(f"show bgp ipv4 unicast {V4} json")
+        text = entry["paths"][0].get("extendedCommunity", {}).get("string", "")
+        return all(word in text for word in wanted)
+
+    try:
+        wait_until(lambda: told("RT:64512:100", "SoO:192.0.2.11:7", "(1.000 Mbps)"), 30, "weight 1")
+        two = endpoints("IPv4", NODE)
+        two["endpoints"].append({"addresses": ["192.0.2.99"], "nodeName": "node-a"})
+        bed.apply(two)
+        wait_until(lambda: told("RT:64512:100", "SoO:192.0.2.11:7", "(2.000 Mbps)"), 30, "weight 2")
+    finally:
+        local["spec"]["externalTrafficPolicy"] = "Cluster"
+        bed.api.kubectl("patch", "service", "web", "-p", json.dumps(local))
+        bed.apply(endpoints("IPv4", NODE), metallb("BGPAdvertisement", "base", **ADVERTISED))
+    bed.wait_default()
+    assert not told("bps")
+    assert bed.established() == before
+
+
+def test_a_node_that_is_drained_is_the_last_choice(bed: Bed) -> None:
+    before = bed.established()
+    bed.api.kubectl("cordon", "node-a")
+    try:
+
+        def shed() -> bool:
+            inside = bed.bird.learned(4).get(V4, [])
+            outside = bed.frr.learned(4).get(V4, [])
+            return [path.local_pref for path in inside] == [0] and all(
+                "65535:0" in path.communities for path in (*inside, *outside)
+            )
+
+        wait_until(shed, 30, "both routers have the community, the internal one preference 0")
+    finally:
+        bed.api.kubectl("uncordon", "node-a")
+    bed.wait_default()
+    assert bed.established() == before
+
+
+def test_what_peers_may_ask_for_is_put_in_force(bed: Bed) -> None:
+    asked = bed.peer("frr", localASN=64999)
+    asked["metadata"]["annotations"] = {TTL_SECURITY: "1", MAX_PREFIXES: "1"}
+    bed.apply(asked)
+    lines = (
+        f"neighbor {FRR} local-as 64999 no-prepend replace-as",
+        f"neighbor {FRR} ttl-security hops 1",
+        f"neighbor {FRR} maximum-prefix 1 force",
+    )
+    try:
+        wait_until(
+            lambda: all(line in bed.own.vtysh("show running-config") for line in lines),
+            30,
+            "FRR runs what was asked for",
+        )
+        # The router expects another number: FRR says that its session is refused for it.
+        wait_until(lambda: not bed.frr.neighbors()[NODE].established, 40, "the session is lost")
+    finally:
+        bed.apply(bed.peer("frr"))
+    bed.wait_default()
 
 
 def test_an_advertisement_for_one_peer_reaches_no_other(bed: Bed) -> None:
@@ -314,20 +390,20 @@ def test_a_peer_without_an_address_is_found_at_its_interface(bed: Bed) -> None:
 
 def test_what_frr_refuses_is_told_of_the_object(bed: Bed) -> None:
     before = bed.established()
-    bed.apply(bed.peer("bird", localASN=64500))
+    bed.apply(bed.peer("frr", localASN=64500))
     try:
 
         def told() -> bool:
             events = bed.api.items("events", "-n", SYSTEM_NAMESPACE)
             return any(
-                each["involvedObject"]["name"] == "bird" and "FRR refuses" in each["message"]
+                each["involvedObject"]["name"] == "frr" and "FRR refuses" in each["message"]
                 for each in events
             )
 
         wait_until(told, 30, "an event at the peer has FRR's words")
         bed.wait_metric("clarion_frr_refused_objects 1.0")
     finally:
-        bed.apply(bed.peer("bird"))
+        bed.apply(bed.peer("frr"))
     bed.wait_metric("clarion_frr_refused_objects 0.0")
     bed.wait_default()
     assert bed.established() == before

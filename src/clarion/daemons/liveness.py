@@ -60,7 +60,8 @@ class SpeakerLiveness:
             known to live changes nothing, and with many nodes there are many of them.
         """
         now = self._clock.monotonic()
-        if lease is None:
+        # One without a holder was left behind by a speaker that ended: it is as good as gone.
+        if lease is None or not lease.spec.holder_identity:
             self._observer.observe(name, None, now)
             self._interfaces.pop(name, None)
             return True

@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Callable, Mapping
 from datetime import datetime
 
+import msgspec
+
 from clarion.base import limits
 from clarion.base.ports import Clock, Entropy
 from clarion.edge.kubeclient import (
@@ -144,7 +146,8 @@ class Heartbeat:
             await self._client.patch(Lease, self._key, patch)
         except NotFoundError:
             try:
-                await self._client.create(Lease(metadata=self._meta, spec=spec))
+                meta = msgspec.structs.replace(self._meta, annotations=dict(self.annotations))
+                await self._client.create(Lease(metadata=meta, spec=spec))
             except AlreadyExistsError:
                 await self._client.patch(Lease, self._key, patch)
 
