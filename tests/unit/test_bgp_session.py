@@ -260,6 +260,25 @@ def test_the_higher_identifiers_connection_stays() -> None:
     }
 
 
+@pytest.mark.parametrize(("mine", "theirs"), [(64512, 64513), (64514, 64513)])
+def test_a_collision_with_a_peer_of_any_asn_is_decided_by_the_asn_it_tells(
+    mine: int, theirs: int
+) -> None:
+    same = {"router_id": parse_address("192.0.2.77"), "passive": False}
+    joined = link(
+        {"local_asn": mine, "peer_asn": DynamicAsn.EXTERNAL, **same},
+        {"local_asn": theirs, "peer_asn": DynamicAsn.EXTERNAL, **same},
+    )
+    for session in joined.sessions.values():
+        session.start(joined.now)
+    joined._perform()
+    joined.settle()
+    (connection,) = joined.connections
+    winner = "left" if mine > theirs else "right"  # RFC 6286 §2.3
+    assert connection.direction_of[winner] is Direction.OUTGOING
+    assert [s.state for s in joined.sessions.values()] == [State.ESTABLISHED] * 2
+
+
 def test_a_new_connection_does_not_disturb_an_established_session() -> None:
     joined = link()
     joined.start()

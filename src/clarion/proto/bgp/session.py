@@ -433,11 +433,12 @@ class Session:
         negotiated = negotiate(ours, message)
         other = self._lines[_OTHER[line.direction]]
         # RFC 4271 §6.8: an Established connection stays; between two unfinished ones, identifiers
-        # decide as soon as the second OPEN is here.
+        # decide, and the first OPEN tells that of the peer. Waiting for the second would let one
+        # side finish a connection that the other is about to close.
         loser = None
         if other.state is State.ESTABLISHED:
             loser = line
-        elif other.state is State.OPEN_CONFIRM:
+        elif other.state in (State.OPEN_SENT, State.OPEN_CONFIRM):
             winner = collision_winner(
                 (ours.router_id, config.local_asn), (message.router_id, message.true_asn)
             )
