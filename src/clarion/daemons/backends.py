@@ -7,6 +7,7 @@ from clarion.base.addr import Prefix
 from clarion.decide.advertise import AdvertisedRoute
 from clarion.decide.settings import Peer
 from clarion.edge.metrics import Sample
+from clarion.edge.pulse import PulseClient
 from clarion.model.metallb import BFDProfileSpec
 
 
@@ -26,6 +27,9 @@ class BgpBackend(Protocol):
             restarted: This node's speaker ran before, and the node did not start anew since: the
                 traffic of its routes never stopped (RFC 4724 §4.1).
         """
+
+    def attach(self, pulse: PulseClient) -> None:
+        """Take the pulse process, which runs the BFD sessions of who has none of his own."""
 
     def set_peers(self, peers: Mapping[str, Peer], profiles: Mapping[str, BFDProfileSpec]) -> None:
         """Make these the peers, by name; sessions that are not concerned go on.

@@ -21,6 +21,7 @@ from clarion.decide.communities import GRACEFUL_SHUTDOWN, ExtendedCommunity, for
 from clarion.decide.settings import Peer
 from clarion.edge import metrics
 from clarion.edge.frr import FrrError, Refusal, Vty
+from clarion.edge.pulse import PulseClient
 from clarion.edge.tasks import OnExit
 from clarion.model.metallb import BFDProfileSpec
 from clarion.proto.bgp.config import State
@@ -90,6 +91,9 @@ class FrrBackend:
 
     def begin(self, *, restarted: bool) -> None:
         """Nothing to do: FRR's sessions do not notice when this program starts."""
+
+    def attach(self, pulse: PulseClient) -> None:
+        """FRR watches the paths itself."""
 
     def set_peers(self, peers: Mapping[str, Peer], profiles: Mapping[str, BFDProfileSpec]) -> None:
         """Make these the peers; sessions that are not concerned go on."""
@@ -239,7 +243,9 @@ class FrrBackend:
                 yield metrics.BGP_UPDATES.sample(seen.updates, label)
                 yield metrics.BGP_ANNOUNCED.sample(seen.announced, label)
                 if seen.bfd:
-                    yield metrics.BFD_SESSION_UP.sample(seen.bfd == "Up", peer.target)
+                    yield metrics.BFD_SESSION_UP.sample(
+                        seen.bfd == "Up", peer.target, peer.vrf or "default"
+                    )
             told = (prefix.version in peer.families for prefix in self._routes.get(name, ()))
             yield metrics.BGP_PENDING.sample(sum(told), label)
 

@@ -28,6 +28,7 @@ from clarion.edge.kubeclient import (
     PatchType,
     Selection,
 )
+from clarion.edge.pulse import PulseClient
 from clarion.edge.reflector import Reflector
 from clarion.model.annotations import LABEL_HOSTNAME
 from clarion.model.core import Node
@@ -107,6 +108,9 @@ class FrrK8s:
 
     def begin(self, *, restarted: bool) -> None:
         """Nothing to do: FRR's sessions do not notice when this program starts."""
+
+    def attach(self, pulse: PulseClient) -> None:
+        """FRR watches the paths itself."""
 
     def set_peers(self, peers: Mapping[str, Peer], profiles: Mapping[str, BFDProfileSpec]) -> None:
         """Make these the peers, by name; without any the object goes."""

@@ -5,6 +5,7 @@ from functools import partial
 
 from clarion.base import limits
 from clarion.base.addr import Prefix
+from clarion.daemons.bfd import BfdWatch
 from clarion.daemons.notices import SessionNotices
 from clarion.daemons.runtime import Runtime
 from clarion.daemons.translate import bgp_route, peer_config
@@ -12,6 +13,8 @@ from clarion.decide.advertise import AdvertisedRoute
 from clarion.decide.settings import Peer
 from clarion.edge import metrics
 from clarion.edge.bgp import BgpSpeaker
+from clarion.edge.pulse import PulseClient
+from clarion.edge.routes import on_link
 from clarion.model.metallb import BFDProfileSpec
 from clarion.proto.bgp.config import SessionStatus, State
 from clarion.proto.bgp.session import StateChanged
@@ -52,6 +55,7 @@ class Sessions:
             on_change=self._on_change,
         )
         self._speaker = self._made()
+        self._bfd = BfdWatch(runtime.log, self._path_lost, on_link)
         self._port = port
         self._notices = notices
         self._changed = on_change
@@ -61,9 +65,12 @@ class Sessions:
         """Sessions that begin from now on say whether traffic never stopped (RFC 4724 §4.1)."""
         self._speaker = self._made(restarted=restarted)
 
+    def attach(self, pulse: PulseClient) -> None:
+        """Have the pulse process watch the paths to the peers."""
+        self._bfd.attach(pulse)
+
     def set_peers(self, peers: Mapping[str, Peer], profiles: Mapping[str, BFDProfileSpec]) -> None:
         """Make these the peers; sessions that are not concerned go on."""
-        del profiles  # `decide` tells that BFD is not in effect here
         configs = {name: peer_config(peer) for name, peer in peers.items()}
         self._listen(wanted=any(config.passive for config in configs.values()))
         effects = self._speaker.set_peers(configs)
@@ -78,6 +85,7 @@ class Sessions:
             changed={name: effect.name for name, effect in effects.items() if effect.value},
         )
         self._peers = set(configs)
+        self._bfd.set_peers(peers, profiles)
         self._notices.keep(self._peers)
         self._changed()
 
@@ -106,7 +114,12 @@ class Sessions:
 
     async def stop(self, *, keep_routes: bool) -> None:
         """End all sessions, saying why; the peers withdraw the routes unless they may keep them."""
+        self._peers = set()
         await self._speaker.stop(STOP_COMMUNICATION, keep_routes=keep_routes)
+
+    def _path_lost(self, peer: str, reason: str) -> None:
+        if peer in self._peers:
+            self._speaker.fail(peer, reason)
 
     def _on_change(self, peer: str, change: StateChanged) -> None:
         self._log.info(
@@ -116,6 +129,8 @@ class Sessions:
             before=str(change.old),
             reason=change.reason,
         )
+        status = self._speaker.status().get(peer)
+        self._bfd.learn(peer, status.remote_address if status else None)
         self._notices.report(peer, change)
         self._changed()
 
@@ -132,6 +147,7 @@ class Sessions:
             yield metrics.BGP_UPDATES.sample(status.sent.updates, peer)
             yield metrics.BGP_ANNOUNCED.sample(status.prefixes_announced, peer)
             yield metrics.BGP_PENDING.sample(status.prefixes_pending, peer)
+        yield from self._bfd.samples()
 
     @property
     def listener(self) -> object:

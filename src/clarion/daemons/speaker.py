@@ -219,6 +219,7 @@ class Speaker:
         runtime, options = self._runtime, self._options
         settings = Configure(excluded=options.exclude_interfaces)
         self._pulse = await PulseClient.start(self._on_report, settings)
+        self._sessions.attach(self._pulse)
         if options.register_node:
             labels = dict(options.node_labels)
             self._own_node.keep_registered(runtime.client, self._writer, runtime.clock, labels)
@@ -234,8 +235,9 @@ class Speaker:
                 await asyncio.wait([task])
         if self._table:
             await asyncio.sleep(limits.SPEAKER_HANDOVER_SECONDS)
-        await self._pulse.stop()
+        # BFD outlives BGP: a path that is no longer watched must not end a session by itself.
         await self._sessions.stop(keep_routes=not shed)
+        await self._pulse.stop()
 
     async def _shed(self) -> bool:
         """Let the traffic of the routes move elsewhere first, where that is asked for.

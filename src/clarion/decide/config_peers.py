@@ -99,12 +99,6 @@ GAPS = (
         "the peer gets no session",
         no_session=True,
     ),
-    Gap(
-        ("native",),
-        "bfdProfile",
-        lambda obj: bool(obj.spec.bfd_profile),
-        "failures are found by the hold timer",
-    ),
 )
 """What is not honoured, by whom; every other field and annotation is, by every back end."""
 

@@ -37,9 +37,9 @@ PEER_EFFECTS: Final[dict[str, Effect]] = {
     "connect_time": "live",
     "passive": "live",
     "max_prefixes": "live",
+    "bfd_profile": "live",
     # What the native speaker does not use, and what only says where sessions and passwords are.
     "password_secret": "kept",
-    "bfd_profile": "kept",
     "vrf": "kept",
     "node_selectors": "kept",
     "lacking": "kept",

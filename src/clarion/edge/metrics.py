@@ -103,7 +103,25 @@ BGP_ANNOUNCED = _gauge(
 BGP_PENDING = _gauge(
     "metallb_bgp_pending_prefixes_total", "Prefixes that should be announced to the peer.", "peer"
 )
-BFD_SESSION_UP = _gauge("metallb_bfd_session_up", "Whether the BFD session is up.", "peer")
+BFD_SESSION_UP = _gauge("metallb_bfd_session_up", "Whether the BFD session is up.", "peer", "vrf")
+BFD_CONTROL_INPUT = _counter(
+    "metallb_bfd_control_packet_input", "BFD control packets received.", "peer", "vrf"
+)
+BFD_CONTROL_OUTPUT = _counter(
+    "metallb_bfd_control_packet_output", "BFD control packets sent.", "peer", "vrf"
+)
+BFD_ECHO_INPUT = _counter(
+    "metallb_bfd_echo_packet_input", "BFD echo packets that came back.", "peer", "vrf"
+)
+BFD_ECHO_OUTPUT = _counter(
+    "metallb_bfd_echo_packet_output", "BFD echo packets sent.", "peer", "vrf"
+)
+BFD_UPS = _counter(
+    "metallb_bfd_session_up_events", "Times that the BFD session came up.", "peer", "vrf"
+)
+BFD_DOWNS = _counter(
+    "metallb_bfd_session_down_events", "Times that the BFD session was lost.", "peer", "vrf"
+)
 K8S_UPDATES = _counter("metallb_k8s_client_updates_total", "Kubernetes events processed.")
 K8S_UPDATE_ERRORS = _counter(
     "metallb_k8s_client_update_errors_total", "Kubernetes events whose processing failed."
