@@ -279,6 +279,20 @@ def test_a_collision_with_a_peer_of_any_asn_is_decided_by_the_asn_it_tells(
     assert [s.state for s in joined.sessions.values()] == [State.ESTABLISHED] * 2
 
 
+@pytest.mark.parametrize("silent", [False, True], ids=["waiting", "dialling"])
+def test_nobody_dials_a_peer_that_came_first(silent: bool) -> None:
+    joined = link(right={"passive": False})
+    joined.reachable, joined.silent = silent, silent
+    joined.start("left")  # fails and waits, or hears nothing
+    joined.reachable, joined.silent = True, False
+    dialled = len(joined.dialled)
+    joined.start("right")
+    assert joined.left.state is State.ESTABLISHED
+    joined.advance(60.0)
+    assert joined.dialled[dialled:] == ["right"]
+    assert joined.left.status().established_count == 1
+
+
 def test_a_new_connection_does_not_disturb_an_established_session() -> None:
     joined = link()
     joined.start()

@@ -137,10 +137,13 @@ class BgpLink:
     def _endpoints(self, end: str) -> Endpoints:
         other = "right" if end == "left" else "left"
         local = self.sessions[other].config.peer_address
+        remote = self.sessions[end].config.peer_address
+        assert local is not None
+        assert remote is not None
         extra = self.extra[end]
         return Endpoints(
             local=local,
-            remote=self.sessions[end].config.peer_address,
+            remote=remote,
             next_hop_ipv4=extra.get("next_hop_ipv4"),
             next_hop_ipv6=extra.get("next_hop_ipv6"),
             router_id=extra.get("router_id") or Address(4, 0xC0000200 | (end == "right") + 1),

@@ -392,6 +392,8 @@ class Session:
             outgoing.arm(Timer.RETRY, max(now, when))
 
     def _expire(self, line: Connection, timer: Timer, now: float) -> None:
+        if timer is Timer.RETRY and self.state >= State.OPEN_CONFIRM:
+            return  # the peer came first; if that fails, there is a new wait
         if timer is Timer.HOLD:
             wait = line.hold_time
             what = f"in the hold time of {wait:g} s" if wait else "as OPEN"
@@ -449,6 +451,9 @@ class Session:
             line.negotiated = negotiated
             line.keepalive_time = keepalive_time(config, negotiated)
             self._step(line, Event.OPEN_RECEIVED, now)
+        if loser is None and other.state is State.CONNECT:
+            # RFC 4724 §4.2: a connection that comes after this one would look like a restart.
+            self._step(other, Event.STOP, now)
 
     def _collide(self, loser: Connection, now: float) -> None:
         self._step(loser, Event.COLLISION, now, cease(Cease.CONNECTION_COLLISION_RESOLUTION))
@@ -488,9 +493,6 @@ class Session:
         agreed, ends = line.negotiated, line.endpoints
         assert agreed is not None
         assert ends is not None
-        outgoing = self._lines[Direction.OUTGOING]
-        if line is not outgoing and outgoing.state is State.CONNECT:
-            self._step(outgoing, Event.STOP, now)
         self._reason = "the session is established"
         self._account.up(now)
         self._restart.established()
