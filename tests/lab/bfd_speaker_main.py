@@ -24,6 +24,7 @@ class Wanted(msgspec.Struct, kw_only=True):
     interface: str = ""
     vrf: str = ""
     multihop: bool = False
+    outlive: float = 0.0
     config: BfdConfig = BfdConfig()
 
 
@@ -84,6 +85,7 @@ class Program:
                         interface=row.interface,
                         vrf=row.vrf,
                         multihop=row.multihop,
+                        outlive=row.outlive,
                         config=row.config,
                     )
                     for name, row in command.sessions.items()

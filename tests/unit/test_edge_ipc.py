@@ -28,6 +28,7 @@ from clarion.proto.pulse.messages import (
     InterfaceState,
     Notice,
     NoticeCode,
+    Silenced,
     Stop,
     ToPulse,
     WatchBfd,
@@ -42,7 +43,7 @@ TO_PULSE: list[ToPulse] = [
     ChangeTable(8, announce=(Entry(b"\xff" * 16, None),)),
     WatchBfd((WatchedSession(name="a", remote=b"\xc0\0\2\1", config=BfdConfig(passive=True)),)),
     Heartbeat(2**40),
-    Stop(),
+    Stop(keep_paths=True),
 ]
 FROM_PULSE: list[FromPulse] = [
     Interfaces((InterfaceState(2, "eth0", b"\2\0\0\0\0\1", True, True, None, None),)),
@@ -51,6 +52,7 @@ FROM_PULSE: list[FromPulse] = [
     BfdReport({"a": BfdStatus(remote="192.0.2.1", state=State.UP, since=1.5)}),
     Echo(3),
     Applied(9),
+    Silenced(),
 ]
 
 

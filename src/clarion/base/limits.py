@@ -92,6 +92,9 @@ PULSE_SOCKET_RETRY_SECONDS = 1.0
 PULSE_COUNTS_SECONDS = 1.0
 # Without an echo to so many heartbeats in a row the pulse process hangs, and is replaced.
 PULSE_UNANSWERED_HEARTBEATS_MAX = 6
+# What an orphaned pulse process hands to its successor, and how long that may take.
+RELAY_BYTES_MAX = 1 << 20
+RELAY_SECONDS = 1.0
 PULSE_START_SECONDS = 30.0
 PULSE_STOP_SECONDS = 2.0
 PULSE_RESTART_SECONDS_MIN = 0.1
@@ -139,6 +142,21 @@ BGP_PREFIX_REST_SECONDS = 60.0
 BGP_LISTEN_BACKLOG = 128
 # Seconds between attempts to bind the listener.
 BGP_LISTEN_RETRY_SECONDS = 10.0
+# Messages read in one turn from an interface with an unnumbered peer, and the longest one.
+ND_RECEIVE_BATCH = 16
+ND_MESSAGE_BYTES = 2048
+# Router Advertisements there, at random intervals in between (RFC 4861 §6.2.1; FRR takes 10 s for
+# unnumbered peers too); an answer to a question waits up to so long, and until so long after the
+# last advertisement (§10: MAX_RA_DELAY_TIME, MIN_DELAY_BETWEEN_RAS).
+ND_ADVERTISE_SECONDS_MIN = 3.3
+ND_ADVERTISE_SECONDS_MAX = 10.0
+ND_ANSWER_DELAY_SECONDS = 0.5
+ND_ANSWER_GAP_SECONDS = 3.0
+# Our own questions: how many, and how far apart (RFC 4861 §10: MAX_RTR_SOLICITATIONS,
+# RTR_SOLICITATION_INTERVAL).
+ND_SOLICITATIONS = 3
+ND_SOLICIT_SECONDS = 4.0
+assert ND_ANSWER_GAP_SECONDS <= ND_ADVERTISE_SECONDS_MIN < ND_ADVERTISE_SECONDS_MAX
 
 # BFD: intervals, multiplier and least TTL of multihop packets where a profile is silent, as in FRR.
 BFD_INTERVAL_SECONDS = 0.3

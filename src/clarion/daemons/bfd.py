@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 import msgspec
 
 from clarion.base.addr import Address
+from clarion.daemons.translate import RESTART_SECONDS
 from clarion.decide.settings import Peer
 from clarion.edge import metrics
 from clarion.edge.logs import Log
@@ -104,7 +105,8 @@ class BfdWatch:
             endpoint = self._endpoint(settings, remote)
             name = _name(endpoint)
             self._names[peer] = name
-            rows.setdefault(name, _row(name, endpoint, bfd_config(profile)))
+            outlive = RESTART_SECONDS if settings.graceful_restart else 0.0
+            rows.setdefault(name, _row(name, endpoint, outlive, bfd_config(profile)))
         self._known = {name: row for name, row in self._known.items() if name in rows}
         if self._pulse is not None:
             self._pulse.watch_bfd(tuple(rows.values()))
@@ -181,7 +183,7 @@ def _name(endpoint: Endpoint) -> str:
     return " ".join(filter(None, parts))
 
 
-def _row(name: str, endpoint: Endpoint, config: BfdConfig) -> WatchedSession:
+def _row(name: str, endpoint: Endpoint, outlive: float, config: BfdConfig) -> WatchedSession:
     return WatchedSession(
         name=name,
         remote=endpoint.remote.packed,
@@ -189,5 +191,6 @@ def _row(name: str, endpoint: Endpoint, config: BfdConfig) -> WatchedSession:
         interface=endpoint.interface,
         vrf=endpoint.vrf,
         multihop=endpoint.multihop,
+        outlive=outlive,
         config=config,
     )

@@ -1,10 +1,11 @@
 """`python -m clarion.daemons.pulse`: what must never wait for the speaker: ARP, NDP and BFD.
 
 A process of its own, so that nothing the speaker does (decoding a long list, planning, a slow disk)
-delays an answer. It goes on when the parent dies, until PULSE_ORPHAN_SECONDS after the parent's
-last sign of life: by then the parent's replacement has started another one, or the other nodes are
-about to take the addresses over. Its parts stand beside one another and share the loop, the channel
-to the parent and the view of the interfaces.
+delays an answer. It goes on answering when the parent dies, until PULSE_ORPHAN_SECONDS after the
+parent's last sign of life: by then the parent's replacement has started another one, or the other
+nodes are about to take the addresses over. BFD sessions go on for as long as their peers may keep
+the routes, or until the replacement takes them. Its parts stand beside one another and share the
+loop, the channel to the parent and the view of the interfaces.
 """
 
 import argparse
@@ -27,6 +28,7 @@ from clarion.proto.pulse.messages import (
     Heartbeat,
     NoticeCode,
     PulseExit,
+    Silenced,
     Stop,
     ToPulse,
     WatchBfd,
@@ -37,9 +39,9 @@ class Pulse:
     """The process: the parts, and what they hear of the parent and of the kernel."""
 
     def __init__(self, sock: socket.socket) -> None:
-        self._parent = Parent(sock, self._hear, self._orphaned)
+        self._parent = Parent(sock, self._hear, self._silent)
         self._layer2 = Layer2(self._parent)
-        self._bfd = Bfd(self._parent)
+        self._bfd = Bfd(self._parent, self._paths_left)
         self.ended: asyncio.Future[PulseExit] = asyncio.get_running_loop().create_future()
 
     def close(self) -> None:
@@ -59,14 +61,29 @@ class Pulse:
                 self._layer2.configure(message)
             case WatchBfd():
                 self._bfd.watch(message)
-            case Stop():
-                self._bfd.farewell(stuck=False)
-                self._end(PulseExit.STOPPED)
+            case Stop(keep_paths=keep_paths):
+                self._layer2.fall_silent()
+                if keep_paths:
+                    self._parent.close()
+                    self._bfd.outlive()
+                else:
+                    self._bfd.farewell()
+                    self._end(PulseExit.STOPPED)
 
-    def _orphaned(self) -> None:
-        if not self.ended.done():
-            self._bfd.farewell(stuck=not self._parent.gone)
-            self._end(PulseExit.ORPHANED)
+    def _silent(self) -> None:
+        """The parent is dead, or so stuck that others may be taking its addresses over.
+
+        BFD judges the path, not the speaker: whether a stuck one is still to be counted on is for
+        the hold timers of its BGP sessions to say (decision 0009).
+        """
+        self._layer2.fall_silent()
+        if self._parent.gone:
+            self._bfd.outlive()
+        else:
+            self._parent.send(Silenced())
+
+    def _paths_left(self) -> None:
+        self._end(PulseExit.ORPHANED)
 
     def _end(self, code: PulseExit) -> None:
         if not self.ended.done():

@@ -8,7 +8,10 @@ late itself, the packets that prove the path are there.
 import asyncio
 import errno
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Final
+
+import msgspec
 
 from clarion.base.addr import Address
 from clarion.base.limits import (
@@ -20,16 +23,29 @@ from clarion.base.limits import (
 from clarion.daemons.pulse_parent import Parent
 from clarion.edge.bfd import Listener, Sender
 from clarion.edge.bfd_echo import EchoSocket, forwards
+from clarion.edge.relay import Relay, take_over
 from clarion.proto.bfd.config import BfdConfig, BfdStatus
 from clarion.proto.bfd.demux import Arrival, Demux, Endpoint, Refusal
 from clarion.proto.bfd.echo import echo_contents, echo_datagram
 from clarion.proto.bfd.packet import BfdDecodeError, decode
 from clarion.proto.bfd.session import BfdSession, Memory
 from clarion.proto.l2.interfaces import Interface
-from clarion.proto.pulse.messages import BfdReport, NoticeCode, WatchBfd, WatchedSession
+from clarion.proto.pulse.messages import (
+    BfdReport,
+    HandedOver,
+    NoticeCode,
+    WatchBfd,
+    WatchedSession,
+)
+
+RELAY_NAME = "clarion-bfd"
+"""Under which an orphaned process is found by its successor."""
 
 Hearing = tuple[int, bool, str]
 """IP version, multihop, VRF: what one listener is for."""
+
+
+_HANDED_OVER: Final = msgspec.msgpack.Decoder(tuple[HandedOver, ...])
 
 
 class Watch:
@@ -41,17 +57,22 @@ class Watch:
         "endpoint",
         "ends_at",
         "name",
+        "port",
         "sender",
         "session",
         "timer",
         "told",
         "trouble",
+        "wanted",
     )
 
-    def __init__(self, name: str, endpoint: Endpoint, session: BfdSession) -> None:
-        self.name = name
-        self.endpoint = endpoint
+    def __init__(self, wanted: WatchedSession, session: BfdSession, port: int = 0) -> None:
+        """Args: port: From which the session sent in another process, 0 for a new one."""
+        self.name = wanted.name
+        self.wanted = wanted
+        self.endpoint = _endpoint(wanted)
         self.session = session
+        self.port = port
         self.sender: Sender | None = None
         self.echo: EchoSocket | None = None
         self.timer: asyncio.TimerHandle | None = None
@@ -82,11 +103,17 @@ class Watch:
 
 
 class Bfd:
-    """The part that watches paths."""
+    """The part that watches paths.
 
-    def __init__(self, parent: Parent) -> None:
+    Args:
+        parent: Who wants them watched.
+        left: Called when no session is left of those that outlive it.
+    """
+
+    def __init__(self, parent: Parent, left: Callable[[], None]) -> None:
         self._loop = asyncio.get_running_loop()
         self._parent = parent
+        self._left = left
         self._random = random.SystemRandom()
         self._jitter = random.Random()  # noqa: S311 - spreads packets in time, guards no secret
         self._demux = Demux()
@@ -99,31 +126,82 @@ class Bfd:
         self._notified: set[str] = set()
         self._report_timer: asyncio.TimerHandle | None = None
         self._retry_timer: asyncio.TimerHandle | None = None
+        self._outliving: asyncio.TimerHandle | None = None
+        self._wanted: WatchBfd | None = None
+        self._relay = Relay(RELAY_NAME, self._hand_over)
+        self._relief: asyncio.Task[None] | None = self._loop.create_task(self._relieve())
+
+    # A predecessor and a successor.
+
+    async def _relieve(self) -> None:
+        """Go on with the sessions of a process whose speaker is dead, so that no peer notices."""
+        for row in _handed_over(await take_over(RELAY_NAME)):
+            waiting = self._watches.pop(row.wanted.name, None)
+            if waiting is not None:  # for the very port that is free now
+                self._end(waiting)
+            session = self._session(row.wanted.config, row.memory)
+            self._add(Watch(row.wanted, session, row.port))
+        await self._relay.offer()
+        self._relief = None
+        if self._wanted is None:
+            self._open()
+        else:
+            self.watch(self._wanted)
+
+    def _hand_over(self) -> bytes:
+        """Leave all sessions to another process; nothing if the speaker of this one lives."""
+        if not self._parent.gone:
+            return b""
+        rows = tuple(
+            HandedOver(wanted=watch.wanted, memory=watch.session.memory, port=watch.sender.port)
+            for watch in self._watches.values()
+            if watch.sender is not None
+        )
+        self.close()
+        if self._outliving is not None:
+            self._loop.call_soon(self._left)
+        return msgspec.msgpack.encode(rows)
+
+    def outlive(self) -> None:
+        """The speaker is gone: watch on where that is asked for, for so long (decision 0009)."""
+        now = self._loop.time()
+        for name, watch in tuple(self._watches.items()):
+            if watch.wanted.outlive <= 0:
+                self._leave(name)
+        longest = max((w.wanted.outlive for w in self._watches.values()), default=0.0)
+        if not longest:
+            self._left()
+        elif self._outliving is None:
+            self._outliving = self._loop.call_at(now + longest, self._outlived)
+
+    def _outlived(self) -> None:
+        self.farewell()
+        self._left()
 
     # What the parent wants.
 
     def watch(self, message: WatchBfd) -> None:
         """Make these the sessions; those that stay do not notice."""
+        self._wanted = message
+        if self._relief is not None:
+            return  # first it must be known which of them go on
         wanted = {row.name: row for row in message.sessions}
         for name in self._watches.keys() - wanted.keys():
             self._leave(name)
         for name, row in wanted.items():
-            endpoint = _endpoint(row)
             known = self._watches.get(name)
-            if known is not None and known.endpoint != endpoint:
+            if known is not None and known.endpoint != _endpoint(row):
                 self._leave(name)
                 known = None
             if known is None:
-                self._begin(name, endpoint, row.config)
-            elif known.session.config != row.config:
+                memory = Memory(discriminator=self._discriminator())
+                self._add(Watch(row, self._session(row.config, memory)))
+            elif known.wanted != row:
+                known.wanted = row
                 known.session.configure(row.config, self._loop.time())
                 self._promise_echo(known)
                 self._after(known)
         self._open()
-
-    def _begin(self, name: str, endpoint: Endpoint, config: BfdConfig) -> None:
-        memory = Memory(discriminator=self._discriminator())
-        self._add(Watch(name, endpoint, self._session(config, memory)))
 
     def _session(self, config: BfdConfig, memory: Memory) -> BfdSession:
         return BfdSession(config, memory, self._loop.time(), self._random.getrandbits(64))
@@ -163,30 +241,25 @@ class Bfd:
             watch.sender.close()
         self._close_echo(watch)
 
-    def farewell(self, *, stuck: bool) -> None:
-        """Say that there is no speaker any more (decision 0009).
-
-        Args:
-            stuck: It lives and does nothing: its BGP sessions look well to their peers, which must
-                be told. One that is dead has closed them, and graceful restart may be going on.
-        """
+    def farewell(self) -> None:
+        """Say that nobody watches any more, which is no failure of a path (RFC 5882 §4.2)."""
         now = self._loop.time()
         for watch in self._watches.values():
-            if stuck:
-                watch.session.reset_forwarding(now)
-            else:
-                watch.session.disable(now)
+            watch.session.disable(now)
             self._send(watch, watch.session.tick(now, self._jitter.random()))
 
     def close(self) -> None:
         """Let go of everything."""
+        if self._relief is not None:
+            self._relief.cancel()
+        self._relay.close()
         for watch in (*self._watches.values(), *self._leaving.values()):
             self._end(watch)
         self._watches.clear()
         self._leaving.clear()
         for hearing in tuple(self._listeners):
             self._close_listener(hearing)
-        for timer in (self._report_timer, self._retry_timer):
+        for timer in (self._report_timer, self._retry_timer, self._outliving):
             if timer is not None:
                 timer.cancel()
 
@@ -222,6 +295,8 @@ class Bfd:
 
     def _retry(self) -> None:
         self._retry_timer = None
+        if self._relief is None:  # whoever holds the port may be about to leave it to us
+            self._relief = self._loop.create_task(self._relieve())
         self._open()
 
     def _try(self, watch: Watch) -> tuple[Sender | None, str]:
@@ -229,7 +304,7 @@ class Bfd:
         try:
             if watch.hearing not in self._listeners:
                 self._listen(watch.hearing)
-            sender = Sender(watch.endpoint)
+            sender = Sender(watch.endpoint, watch.port)
         except OSError as error:
             text = _why(error, watch.endpoint)
             if text not in self._notified:
@@ -400,6 +475,14 @@ class Bfd:
                 self._tell(news)
         if self._watches:
             self._report_timer = self._loop.call_later(PULSE_COUNTS_SECONDS, self._report)
+
+
+def _handed_over(data: bytes) -> tuple[HandedOver, ...]:
+    """What a predecessor left; nothing that can be read if it was of another version."""
+    try:
+        return _HANDED_OVER.decode(data) if data else ()
+    except msgspec.DecodeError:
+        return ()
 
 
 def _endpoint(row: WatchedSession) -> Endpoint:

@@ -84,6 +84,11 @@ class Layer2:
         self._counts_timer: asyncio.TimerHandle | None = None
         self._retry_timer: asyncio.TimerHandle | None = None
 
+    def fall_silent(self) -> None:
+        """Answer for no address any more, until the parent says so again."""
+        for address in tuple(self._responder.addresses):
+            self._withdraw(address)
+
     def close(self) -> None:
         """Stop answering and let go of the sockets."""
         for port in self._ports.values():

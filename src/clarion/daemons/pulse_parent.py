@@ -15,22 +15,24 @@ class Parent:
     Args:
         sock: The socket to the parent.
         hear: Called with each message.
-        orphaned: Called once, PULSE_ORPHAN_SECONDS after the last sign of life.
+        silent: Called PULSE_ORPHAN_SECONDS after the last sign of life, and when a parent that is
+            silent for so long turns out to be dead.
     """
 
     def __init__(
-        self, sock: socket.socket, hear: Callable[[ToPulse], None], orphaned: Callable[[], None]
+        self, sock: socket.socket, hear: Callable[[ToPulse], None], silent: Callable[[], None]
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._hear = hear
-        self._orphaned = orphaned
+        self._silent = silent
         self._channel: Channel[ToPulse, FromPulse] = Channel(
             sock, ToPulse, self._heard, self._closed
         )
         self.gone = False
         """The other end of the pipe is closed: the parent is dead, not merely silent."""
         self._last_heard = self._loop.time()
-        self._timer = self._loop.call_later(PULSE_ORPHAN_SECONDS, self._watch)
+        self._timer: asyncio.TimerHandle | None = None
+        self._watch()
 
     @property
     def unsent(self) -> int:
@@ -42,7 +44,7 @@ class Parent:
         try:
             self._channel.send(message)
         except ChannelFullError:
-            self._loop.call_soon(self._orphaned)
+            self._loop.call_soon(self._closed, "it does not read")
 
     def notify(
         self, code: NoticeCode, text: str, interface: str | None = None, address: str | None = None
@@ -53,19 +55,26 @@ class Parent:
 
     def close(self) -> None:
         """Neither hear nor tell anything any more."""
-        self._timer.cancel()
+        self.gone = True
+        if self._timer is not None:
+            self._timer.cancel()
         self._channel.close()
 
     def _heard(self, message: ToPulse) -> None:
         self._last_heard = self._loop.time()
+        if self._timer is None:
+            self._watch()
         self._hear(message)
 
     def _closed(self, _cause: str) -> None:
         self.gone = True
+        if self._timer is None:
+            self._silent()
 
     def _watch(self) -> None:
         deadline = self._last_heard + PULSE_ORPHAN_SECONDS
-        if self._loop.time() >= deadline:
-            self._orphaned()
-        else:
+        if self._loop.time() < deadline:
             self._timer = self._loop.call_at(deadline, self._watch)
+        else:
+            self._timer = None
+            self._silent()

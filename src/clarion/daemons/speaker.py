@@ -237,7 +237,7 @@ class Speaker:
             await asyncio.sleep(limits.SPEAKER_HANDOVER_SECONDS)
         # BFD outlives BGP: a path that is no longer watched must not end a session by itself.
         await self._sessions.stop(keep_routes=not shed)
-        await self._pulse.stop()
+        await self._pulse.stop(keep_paths=not shed)
 
     async def _shed(self) -> bool:
         """Let the traffic of the routes move elsewhere first, where that is asked for.

@@ -15,7 +15,7 @@ import subprocess
 import sys
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import msgspec
 
@@ -47,6 +47,7 @@ from clarion.proto.pulse.messages import (
     InterfaceState,
     Notice,
     PulseExit,
+    Silenced,
     Stop,
     ToPulse,
     WatchBfd,
@@ -201,14 +202,24 @@ class PulseClient:
             self._settings = settings
             self._send(settings)
 
-    async def stop(self) -> None:
-        """Answer for nothing any more and end the process."""
+    async def stop(self, *, keep_paths: bool = False) -> None:
+        """Answer for nothing any more and end the process.
+
+        Args:
+            keep_paths: This program is started again soon. The process ends when the BFD sessions
+                that are to outlive the speaker have been taken over, or their time is up.
+        """
         self._stopping.set()
-        self._send(Stop())
+        self._send(Stop(keep_paths=keep_paths))
         supervise, *others = self._tasks
-        _, late = await asyncio.wait([supervise], timeout=PULSE_STOP_SECONDS)
-        if late and self._child is not None:
+        ends: list[asyncio.Task[Any]] = [supervise]
+        if keep_paths and self._child is not None:
+            ends.append(asyncio.create_task(self._child.left.wait()))
+        await asyncio.wait(ends, timeout=PULSE_STOP_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        if self._child is not None and not (keep_paths and self._child.left.is_set()):
             self._child.process.kill()
+        for task in ends[1:]:
+            task.cancel()
         for task in others:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -281,6 +292,8 @@ class PulseClient:
                     if wanted <= generation and not future.done():
                         future.set_result(None)
                 self._waiters = [pair for pair in self._waiters if not pair[1].done()]
+            case Silenced():
+                self._lapse(asyncio.get_running_loop().time() - (self._last_beat or 0.0))
             case Echo():
                 pass  # that something came is what counts, and _Child has noted it
 
@@ -375,6 +388,8 @@ class _Child:
         self._loop = asyncio.get_running_loop()
         self._started = self._loop.time()
         self._unanswered: int | None = None
+        self.left = asyncio.Event()
+        """It has closed the pipe: it has heard that it is to go on alone, or it ends."""
 
     def give_up(self, cause: str) -> None:
         """End the process for a fault of its own; its supervisor starts another."""
@@ -397,6 +412,7 @@ class _Child:
 
     def _closed(self, cause: str) -> None:
         """Give an ending process the time to end with its own exit code."""
+        self.left.set()
         self._loop.call_later(PULSE_STOP_SECONDS, self._still_there, cause)
 
     def _still_there(self, cause: str) -> None:

@@ -19,7 +19,6 @@ class Event(enum.Enum):
     HEARD_UP = "the other side is Up"
     DETECTION_TIME_EXPIRED = "silence for the detection time"
     ECHO_FAILED = "echo packets stay away"
-    FORWARDING_RESET = "forwarding cannot be relied on"
     DISABLE = "switched off"
 
 
@@ -35,7 +34,6 @@ _DISABLED = Transition(_S.ADMIN_DOWN, _D.ADMINISTRATIVELY_DOWN)
 _SIGNALED = Transition(_S.DOWN, _D.NEIGHBOR_SIGNALED_DOWN)
 _EXPIRED = Transition(_S.DOWN, _D.DETECTION_TIME_EXPIRED)
 _UP = Transition(_S.UP, _D.NONE)
-_RESET = Transition(_S.DOWN, _D.FORWARDING_PLANE_RESET)
 
 TABLE: Final[dict[tuple[State, Event], Transition]] = {
     # RFC 5880 §6.8.6, the state machine of received states. Down takes no Up: the three-way
@@ -52,10 +50,6 @@ TABLE: Final[dict[tuple[State, Event], Transition]] = {
     (_S.UP, _E.DETECTION_TIME_EXPIRED): _EXPIRED,
     # RFC 5880 §6.8.5
     (_S.UP, _E.ECHO_FAILED): Transition(_S.DOWN, _D.ECHO_FAILED),
-    # RFC 5880 §6.8.15
-    (_S.DOWN, _E.FORWARDING_RESET): _RESET,
-    (_S.INIT, _E.FORWARDING_RESET): _RESET,
-    (_S.UP, _E.FORWARDING_RESET): _RESET,
     # RFC 5880 §6.8.16; a session that is wanted again is a new one.
     (_S.DOWN, _E.DISABLE): _DISABLED,
     (_S.INIT, _E.DISABLE): _DISABLED,

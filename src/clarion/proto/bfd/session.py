@@ -120,10 +120,6 @@ class BfdSession:
         """Say AdminDown from now on (RFC 5880 §6.8.16)."""
         self._happen(Event.DISABLE, now)
 
-    def reset_forwarding(self, now: float) -> None:
-        """Say that this host must not be relied on (RFC 5880 §6.8.15)."""
-        self._happen(Event.FORWARDING_RESET, now)
-
     def receive(self, packet: ControlPacket, now: float, spread: float) -> list[bytes]:
         """Take in a packet for this session; the steps of RFC 5880 §6.8.6 from the 13th on.
 

@@ -12,6 +12,7 @@ import msgspec
 
 from clarion.base.limits import L2_FRAMES_PER_SECOND, L2_REFRESH_SECONDS
 from clarion.proto.bfd.config import BfdConfig, BfdStatus
+from clarion.proto.bfd.session import Memory
 from clarion.proto.l2.interfaces import Obstacle
 from clarion.proto.l2.responder import Counts
 
@@ -21,7 +22,7 @@ class PulseExit(IntEnum):
 
     STOPPED = 0
     ORPHANED = 75
-    """The parent was dead or silent for longer than PULSE_ORPHAN_SECONDS."""
+    """The parent is dead, for longer than PULSE_ORPHAN_SECONDS."""
 
 
 class Configure(msgspec.Struct, frozen=True, tag="configure"):
@@ -60,7 +61,13 @@ class Heartbeat(msgspec.Struct, frozen=True, tag="heartbeat"):
 
 
 class Stop(msgspec.Struct, frozen=True, tag="stop"):
-    """Main: stop answering and exit."""
+    """Main: stop answering and exit.
+
+    Attributes:
+        keep_paths: This speaker comes back soon: BFD sessions that are to outlive it go on.
+    """
+
+    keep_paths: bool = False
 
 
 class WatchedSession(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,6 +80,8 @@ class WatchedSession(msgspec.Struct, frozen=True, kw_only=True):
         interface: The interface that it is bound to, empty for none.
         vrf: The device of its VRF, empty for the default one.
         multihop: Routers may be in between.
+        outlive: Seconds for which it goes on without a speaker, longer than the rest of pulse: as
+            long as the peer may keep the routes (RFC 4724 §2, Restart Time).
         config: The settings.
     """
 
@@ -82,6 +91,7 @@ class WatchedSession(msgspec.Struct, frozen=True, kw_only=True):
     interface: str = ""
     vrf: str = ""
     multihop: bool = False
+    outlive: float = 0.0
     config: BfdConfig = BfdConfig()
 
 
@@ -174,6 +184,24 @@ class Echo(msgspec.Struct, frozen=True, tag="echo"):
     sequence: int
 
 
+class Silenced(msgspec.Struct, frozen=True, tag="silenced"):
+    """Pulse: after PULSE_ORPHAN_SECONDS without a word the table was emptied: others may own it."""
+
+
+class HandedOver(msgspec.Struct, frozen=True, kw_only=True):
+    """A BFD session as one pulse process leaves it to the next.
+
+    Attributes:
+        wanted: What the speaker asked for.
+        memory: Where the session stands.
+        port: The UDP port that it sends from.
+    """
+
+    wanted: WatchedSession
+    memory: Memory
+    port: int
+
+
 class Applied(msgspec.Struct, frozen=True, tag="applied"):
     """Pulse: the change with this generation is in force, its first frames are queued or sent."""
 
@@ -190,4 +218,4 @@ class BfdReport(msgspec.Struct, frozen=True, tag="bfd"):
     sessions: dict[str, BfdStatus]
 
 
-FromPulse = Interfaces | CountsReport | BfdReport | Notice | Echo | Applied
+FromPulse = Interfaces | CountsReport | BfdReport | Notice | Echo | Applied | Silenced
