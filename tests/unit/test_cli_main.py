@@ -100,3 +100,20 @@ def test_a_full_disk_is_said_in_a_sentence() -> None:
         )
     assert done.returncode == EXIT_FAILED
     assert done.stderr == "clarion: No space left on device\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "variable", "flag"),
+    [
+        ("speaker", "CLARION_SPEAKER_BGP_GRACEFUL_SHUTDOWN", "--bgp-graceful-shutdown"),
+        ("speaker", "CLARION_SPEAKER_BGP", "--bgp"),
+        ("run", "CLARION_RUN_BGP_GRACEFUL_SHUTDOWN", "--bgp-graceful-shutdown"),
+    ],
+)
+def test_the_variable_of_a_flag_has_the_flags_name(
+    monkeypatch: pytest.MonkeyPatch, name: str, variable: str, flag: str
+) -> None:
+    monkeypatch.setenv(variable, "nonsense")
+    done = clarion(name, *(("--data-dir", "/nonexistent") if name == "run" else ()))
+    assert done.returncode == EXIT_USAGE
+    assert f"'{flag}'" in done.stderr

@@ -25,9 +25,10 @@ def rows() -> list[tuple[str, str, str]]:
 
 @cache
 def read_tests(name: str) -> tuple[str, frozenset[str]]:
-    """The text of a test file and the names of its tests."""
-    (path,) = TESTS.rglob(name)
-    text = path.read_text()
+    """The text of a test file and the names of its tests; units and properties may share a name."""
+    paths = sorted(TESTS.rglob(name))
+    assert paths, f"no file is named {name}"
+    text = "\n".join(path.read_text() for path in paths)
     kinds = (ast.FunctionDef, ast.AsyncFunctionDef)
     names = (node.name for node in ast.walk(ast.parse(text)) if isinstance(node, kinds))
     return text, frozenset(names)

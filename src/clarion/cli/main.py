@@ -40,6 +40,11 @@ class LazyGroup(click.Group):
             return None
         command = importlib.import_module(f"clarion.cli.{cmd_name}").command
         assert isinstance(command, click.Command)
+        for option in command.params:
+            # click would take the name of the parameter, which users do not see.
+            if isinstance(option, click.Option) and option.envvar is None:
+                flag = max(option.opts, key=len).lstrip("-")
+                option.envvar = f"CLARION_{cmd_name}_{flag}".replace("-", "_").upper()
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

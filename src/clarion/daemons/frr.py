@@ -327,7 +327,7 @@ def _neighbor(peer: Peer, routes: Routes) -> Neighbor:
 
 
 def _route(route: AdvertisedRoute) -> Route:
-    # RFC 8326 §4.1: 0, where FRR would set 100 of itself. An unset preference is FRR's choice.
+    # RFC 8326 §4.2: 0, where FRR would set 100 of itself. An unset preference is FRR's choice.
     sheds = GRACEFUL_SHUTDOWN in route.communities
     extended = map(ExtendedCommunity, route.extended_communities)
     return Route(

@@ -297,7 +297,7 @@ def shed(route: AdvertisedRoute) -> AdvertisedRoute:
     """The route as a node announces it that wants no more traffic: any other is better."""
     return msgspec.structs.replace(
         route,
-        local_pref=0,  # RFC 8326 §4.1: within the AS; other ASes learn it from the community
+        local_pref=0,  # RFC 8326 §4.2: within the AS; others learn it from the community
         communities=tuple(sorted({*route.communities, GRACEFUL_SHUTDOWN})),
     )
 

@@ -93,8 +93,8 @@ securityContext:
   {{- with $values.securityContext }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
-# Time to hand over: the lease, the addresses, the sessions.
-terminationGracePeriodSeconds: 10
+# Time to hand over: the traffic, the lease, the addresses, the sessions.
+terminationGracePeriodSeconds: {{ add 10 ($values.bgpGracefulShutdownSeconds | default 0) }}
 volumes:
   - name: tmp
     emptyDir:
