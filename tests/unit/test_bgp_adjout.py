@@ -1,12 +1,23 @@
 """Adj-RIB-Out: how few messages carry how much, and what is left out."""
 
+from typing import Any
+
+import msgspec
 import pytest
 
 from clarion.base.addr import Prefix, parse_address, parse_prefix
-from clarion.base.limits import BGP_CHUNK_BYTES, BGP_COMMUNITY_BYTES_MAX, BGP_MESSAGE_BYTES
-from clarion.proto.bgp.adjout import AdjOut, Route, Terms
-from clarion.proto.bgp.attrs import LargeCommunity
-from clarion.proto.bgp.iana import IPV4_UNICAST, IPV6_UNICAST, MessageType
+from clarion.base.limits import (
+    BGP_CHUNK_BYTES,
+    BGP_COMMUNITY_BYTES_MAX,
+    BGP_EXTENDED_MESSAGE_BYTES,
+    BGP_MESSAGE_BYTES,
+    BGP_SHARED_BYTES,
+)
+from clarion.proto.bgp.adjout import AdjOut
+from clarion.proto.bgp.attrs import AsSegment, LargeCommunity
+from clarion.proto.bgp.encoder import Encoder
+from clarion.proto.bgp.iana import IPV4_UNICAST, IPV6_UNICAST, MessageType, SegmentType
+from clarion.proto.bgp.routes import Route, RouteTable, Terms
 from clarion.proto.bgp.update import Update, decode_update
 from clarion.proto.bgp.wire import Framer
 
@@ -205,3 +216,117 @@ def test_a_small_budget_still_makes_progress() -> None:
         pieces.append(out.take(BGP_MESSAGE_BYTES))
     assert max(map(len, pieces)) <= BGP_MESSAGE_BYTES
     assert len(pieces) == 5  # three UPDATEs and two End-of-RIB markers
+
+
+def test_the_same_routes_are_encoded_once_for_all_peers() -> None:
+    encoder = Encoder()
+    outs = [AdjOut(encoder) for _ in range(16)]
+    table = RouteTable(hosts(5000) + hosts(5000, 6))
+    for out in outs:
+        out.start(terms())
+        out.set_routes(table)
+    octets = []
+    while any(out.pending for out in outs):
+        octets.append({out.take(BGP_CHUNK_BYTES) for out in outs})
+    assert all(len(found) == 1 for found in octets)
+    assert encoder.encoded == 7 + 22  # 810 /32 fit, 237 /128
+    for out in outs:
+        out.change_routes({route.prefix: None for route in hosts(5000)})
+    assert len({b"".join(out.take(BGP_CHUNK_BYTES) for _ in range(2)) for out in outs}) == 1
+    assert encoder.encoded == 7 + 22 + 7
+
+
+def test_what_a_peer_is_not_owed_is_not_shared_with_it() -> None:
+    first, second, third = hosts(3)
+    encoder = Encoder()
+    left, right, other = AdjOut(encoder), AdjOut(encoder), AdjOut(encoder)
+    for out, agreed in ((left, terms()), (right, terms()), (other, terms(asn=64513))):
+        out.start(agreed)
+    left.set_routes([first, third])
+    right.set_routes([second, third])
+    other.set_routes([second, third])
+    assert set(taken(left)[0].nlri) == {first.prefix, third.prefix}
+    assert set(taken(right)[0].nlri) == {second.prefix, third.prefix}
+    right.set_routes([second, third, *(Route(route.prefix, 1) for route in hosts(1620)[3:])])
+    left.set_routes([Route(route.prefix, 1) for route in hosts(1620)[1600:]])
+    assert len(taken(left)) == 2  # the last prefixes, and two withdrawn
+    assert len(taken(right)) == 2  # of 810 and 807 prefixes, though the last of them were encoded
+    (update,) = taken(other)
+    assert update.attributes.as_path == (AsSegment(SegmentType.AS_SEQUENCE, (64513,)),)
+
+
+def test_a_peer_that_takes_nothing_costs_a_map_and_delays_nobody() -> None:
+    encoder = Encoder()
+    stalled, busy = AdjOut(encoder), AdjOut(encoder)
+    for out in (stalled, busy):
+        out.start(terms(internal=True))
+        out.set_routes(hosts(2000))
+    for round_ in range(50):
+        changed = {route.prefix: Route(route.prefix, round_) for route in hosts(2000)}
+        stalled.change_routes(changed)
+        busy.change_routes(changed)
+        assert sum(len(update.announced) for update in taken(busy, internal=True)) == 2000
+    assert stalled.unsent == 2000
+    updates = taken(stalled, internal=True)
+    assert {update.attributes.local_pref for update in updates} == {49}
+    assert len(updates) == 3
+    assert encoder.octets <= BGP_SHARED_BYTES
+
+
+@pytest.mark.parametrize("by", ["set_routes", "change_routes"])
+@pytest.mark.parametrize(
+    "after",
+    [
+        {"communities": (64512 << 16 | 9,)},
+        {"local_pref": 200},
+        {"large_communities": (LargeCommunity(64512, 1, 2),)},
+        {"link_bandwidth": 250_000.0},
+    ],
+)
+def test_other_attributes_are_told_without_a_withdrawal(by: str, after: dict[str, Any]) -> None:
+    before = hosts(2000)
+    changed = [Route(route.prefix, **after) for route in before]
+    out = AdjOut()
+    out.set_routes(before)
+    out.start(terms(internal=True))
+    taken(out, internal=True)
+    if by == "set_routes":
+        out.set_routes(changed)
+    else:
+        out.change_routes({route.prefix: route for route in changed})
+    updates = taken(out, internal=True)
+    assert len(updates) == 3
+    assert all(not update.withdrawn_all for update in updates)
+    assert sum(len(update.announced) for update in updates) == 2000 == out.announced
+
+
+def test_a_refresh_tells_again_what_changed_there_and_back() -> None:
+    prefix = hosts(1)[0].prefix
+    route, other = Route(prefix, 1), Route(prefix, 2)
+    out = AdjOut()
+    out.set_routes([route])
+    out.start(terms(internal=True))
+    taken(out, internal=True)
+    out.change_routes({prefix: other})
+    out.refresh(IPV4_UNICAST, enhanced=False)
+    out.change_routes({prefix: route})
+    (update,) = taken(out, internal=True)
+    assert update.attributes.local_pref == 1
+    out.refresh(IPV4_UNICAST, enhanced=False)
+    out.change_routes({prefix: None})
+    (update,) = taken(out, internal=True)
+    assert update.withdrawn == (prefix,)
+
+
+def test_extended_messages_hold_sixteen_times_as_much() -> None:
+    out = AdjOut()
+    out.set_routes(hosts(13_000) + hosts(3900, 6))
+    out.start(msgspec.structs.replace(terms(), message_bytes=BGP_EXTENDED_MESSAGE_BYTES))
+    framer, announced = Framer(BGP_EXTENDED_MESSAGE_BYTES), []
+    while data := out.take(BGP_CHUNK_BYTES):
+        framer.feed(data)
+        while (frame := framer.next_frame()) is not None:
+            update = decode_update(frame.body, four_octet_asn=True, internal=False)
+            announced.append(len(update.announced))
+    # 65,535 octets less 23, 13 of attributes and 25 of MP_REACH_NLRI; two End-of-RIB markers.
+    assert announced == [13_000, 3851, 49, 0, 0]

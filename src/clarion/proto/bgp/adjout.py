@@ -11,16 +11,16 @@ connection ends, `stop` forgets it.
 """
 
 import enum
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 
 from clarion.base.addr import Prefix
 from clarion.proto.bgp.encoder import Encoder
 from clarion.proto.bgp.iana import FAMILY_OF_VERSION, Family, RefreshSubtype
-from clarion.proto.bgp.routes import Group, Route, Terms, group_of
+from clarion.proto.bgp.routes import Group, Route, RouteTable, Terms, fits, group_of, grouped
 from clarion.proto.bgp.update import end_of_rib
 from clarion.proto.bgp.wire import RouteRefresh, encode_route_refresh
 
-__all__ = ["AdjOut", "Route", "Terms"]
+__all__ = ["AdjOut", "Route", "RouteTable", "Terms"]
 
 
 class _Asked(enum.Enum):
@@ -95,17 +95,13 @@ class AdjOut:
 
     def set_routes(self, routes: Collection[Route]) -> None:
         """Replace the desired routes. Of two routes for a prefix the greater one counts."""
-        desired = {route.prefix: route for route in routes}
-        if len(desired) != len(routes):
-            desired = {route.prefix: route for route in sorted(routes)}
-        self._refused = {prefix: route for prefix, route in desired.items() if not route.fits}
-        for prefix in self._refused:
-            del desired[prefix]
-        before, self._desired, self._known = self._desired, desired, True
+        table = routes if isinstance(routes, RouteTable) else RouteTable(routes)
+        before, desired = self._desired, table.sendable.copy()
+        self._desired, self._refused, self._known = desired, table.refused.copy(), True
         if self._terms is None:
             return
         if not self._announced and not self._updates:
-            self._announce_all(desired.values())
+            self._announce_all(table.groups)
             return
         for prefix, old in before.items():
             if prefix not in desired:
@@ -121,7 +117,7 @@ class AdjOut:
         for prefix, route in changes.items():
             old, new = self._desired.pop(prefix, None), route
             self._refused.pop(prefix, None)
-            if new is not None and not new.fits:
+            if new is not None and not fits(group_of(new)):
                 self._refused[prefix], new = new, None
             if new is not None:
                 self._desired[prefix] = new
@@ -163,18 +159,13 @@ class AdjOut:
             version for version, family in FAMILY_OF_VERSION.items() if family in families
         )
         self._markers = [(family, False) for family in families]
-        self._announce_all(self._desired.values())
+        self._announce_all(grouped(self._desired.values()))
 
-    def _announce_all(self, routes: Iterable[Route]) -> None:
-        """Let routes wait of which the peer has nothing."""
-        updates = self._updates
-        for route in routes:
-            if route.prefix.version in self._versions:
-                group = group_of(route)
-                waiting = updates.get(group)
-                if waiting is None:
-                    waiting = updates[group] = {}
-                waiting[route.prefix] = None
+    def _announce_all(self, groups: Mapping[Group, Mapping[Prefix, None]]) -> None:
+        """Let prefixes wait of which the peer has nothing."""
+        for group, prefixes in groups.items():
+            if group[0] in self._versions:
+                self._updates[group] = dict.fromkeys(prefixes)
 
     def stop(self) -> None:
         """The connection is gone, and with it all the peer had."""
@@ -248,7 +239,7 @@ class AdjOut:
     def _next_update(self, terms: Terms) -> bytes:
         group, waiting = next(iter(self._updates.items()))
         message = self._encoder.announce(terms, group, waiting)
-        had = [waiting.pop(prefix) for prefix in message.prefixes]
+        had = [waiting.popitem()[1] for _ in message.prefixes]
         if not waiting:
             del self._updates[group]
         self._announced += had.count(None)
@@ -257,8 +248,8 @@ class AdjOut:
 
     def _next_withdrawal(self, terms: Terms, prefixes: dict[Prefix, _Had]) -> bytes:
         message = self._encoder.withdraw(terms, prefixes)
-        for prefix in message.prefixes:
-            del prefixes[prefix]
+        for _ in message.prefixes:
+            prefixes.popitem()
         self._announced -= len(message.prefixes)
         self._updates_built += 1
         return message.octets

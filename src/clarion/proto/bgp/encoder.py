@@ -6,9 +6,9 @@ the last messages that it made; whether one serves is found by comparing prefixe
 nothing of one another, and none waits for another.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from itertools import islice
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -52,82 +52,88 @@ class Message(msgspec.Struct, frozen=True, gc=False):
     full: bool
     """Was a further prefix left out because it did not fit?"""
 
-    def serves(self, waiting: Collection[Prefix]) -> bool:
-        """Is this what would be made of the first of these prefixes?"""
+    def serves(self, waiting: dict[Prefix, Any]) -> bool:
+        """Is this what would be made of the last of these prefixes?"""
         count = len(self.prefixes)
         complete = self.full or count == len(waiting)
-        return complete and list(islice(waiting, count)) == self.prefixes
+        return complete and list(islice(reversed(waiting), count)) == self.prefixes
 
 
 class Encoder:
     """Makes UPDATEs and remembers them, BGP_SHARED_BYTES at most.
 
-    Both methods put as many of `waiting`, from the first one on, into a message as it takes. There
-    is at least one, all of one family.
+    Both methods put as many of `waiting` into a message as it takes; there is at least one, and
+    all are of one family. The last ones go first: what changed last, and where a map is cut
+    cheaply.
+
+    Attributes:
+        octets: In the messages that are kept.
+        encoded: Messages that were made, since the start.
     """
 
     def __init__(self) -> None:
         self._kept: dict[object, Message] = {}
-        self._octets = 0
+        self.octets = 0
         self.encoded = 0
-        """Messages that were made anew."""
 
-    def announce(self, terms: Terms, group: Group, waiting: Collection[Prefix]) -> Message:
+    def announce(self, terms: Terms, group: Group, waiting: dict[Prefix, Any]) -> Message:
         """An UPDATE that announces prefixes with the attributes of a group."""
         return self._message(
-            (terms, group, next(iter(waiting))), waiting, lambda: _announce(terms, group, waiting)
+            (terms, group, next(reversed(waiting))),
+            waiting,
+            lambda: _announce(terms, group, waiting),
         )
 
-    def withdraw(self, terms: Terms, waiting: Collection[Prefix]) -> Message:
+    def withdraw(self, terms: Terms, waiting: dict[Prefix, Any]) -> Message:
         """An UPDATE that withdraws prefixes."""
         return self._message(
-            (terms, next(iter(waiting))), waiting, lambda: _withdraw(terms, waiting)
+            (terms, next(reversed(waiting))), waiting, lambda: _withdraw(terms, waiting)
         )
 
     def _message(
-        self, key: object, waiting: Collection[Prefix], make: Callable[[], Message]
+        self, key: object, waiting: dict[Prefix, Any], make: Callable[[], Message]
     ) -> Message:
         kept = self._kept.get(key)
         if kept is not None and kept.serves(waiting):
             return kept
         self._forget(key)
         made = self._kept[key] = make()
-        self._octets += len(made.octets)
+        self.octets += len(made.octets)
         self.encoded += 1
-        while self._octets > BGP_SHARED_BYTES:
+        while self.octets > BGP_SHARED_BYTES:
             self._forget(next(iter(self._kept)))
         return made
 
     def _forget(self, key: object) -> None:
         old = self._kept.pop(key, None)
         if old is not None:
-            self._octets -= len(old.octets)
+            self.octets -= len(old.octets)
 
 
-def _announce(terms: Terms, group: Group, waiting: Collection[Prefix]) -> Message:
+def _announce(terms: Terms, group: Group, waiting: dict[Prefix, Any]) -> Message:
     family = FAMILY_OF_VERSION[group[0]]
     next_hop = dict(terms.next_hops)[family]
     attributes = _attributes(terms, group, next_hop)
     room = terms.message_bytes - _FRAME - len(attributes)
     # RFC 8950 §4, RFC 4760 §3: all but IPv4 with an IPv4 next hop goes into MP_REACH_NLRI.
     if family == IPV4_UNICAST and next_hop.version == 4:
-        nlri, prefixes, full = pack_prefixes(waiting, room)
+        nlri, prefixes, full = pack_prefixes(reversed(waiting), room)
         return Message(assemble_update(b"", attributes, nlri), prefixes, full)
     hop = next_hop.packed
-    nlri, prefixes, full = pack_prefixes(waiting, room - _REACH - len(hop))
+    nlri, prefixes, full = pack_prefixes(reversed(waiting), room - _REACH - len(hop))
     value = b"".join((_family(family), bytes((len(hop),)), hop, b"\x00", nlri))
     # RFC 7606 §5.1: the MP attribute comes first.
     reach = encode_attribute(AttributeCode.MP_REACH_NLRI, int(AttributeFlag.OPTIONAL), value)
     return Message(assemble_update(b"", reach + attributes, b""), prefixes, full)
 
 
-def _withdraw(terms: Terms, waiting: Collection[Prefix]) -> Message:
-    family = FAMILY_OF_VERSION[next(iter(waiting)).version]
+def _withdraw(terms: Terms, waiting: dict[Prefix, Any]) -> Message:
+    family = FAMILY_OF_VERSION[next(reversed(waiting)).version]
     room = terms.message_bytes - _FRAME
     if family == IPV4_UNICAST and dict(terms.next_hops)[family].version == 4:
-        nlri, prefixes, full = pack_prefixes(waiting, room)
+        nlri, prefixes, full = pack_prefixes(reversed(waiting), room)
         return Message(assemble_update(nlri, b"", b""), prefixes, full)
-    nlri, prefixes, full = pack_prefixes(waiting, room - _UNREACH)
+    nlri, prefixes, full = pack_prefixes(reversed(waiting), room - _UNREACH)
     unreach = encode_attribute(
         AttributeCode.MP_UNREACH_NLRI, int(AttributeFlag.OPTIONAL), _family(family) + nlri
     )

@@ -1,6 +1,6 @@
 """Routes as users ask for them, and the terms on which a connection carries them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from operator import attrgetter
 from typing import Final
 
@@ -27,13 +27,6 @@ class Route(msgspec.Struct, frozen=True, order=True, gc=False):
     extended_communities: tuple[int, ...] = ()
     link_bandwidth: float = 0.0
 
-    @property
-    def fits(self) -> bool:
-        """Do the communities leave room for a prefix? If not, it is not sent (RFC 4271 §9.2)."""
-        octets = 4 * len(self.communities) + 12 * len(self.large_communities)
-        octets += 8 * len(self.extended_communities) + 8 * bool(self.link_bandwidth)
-        return octets <= BGP_COMMUNITY_BYTES_MAX
-
 
 Group = tuple[int, int, tuple[int, ...], tuple[LargeCommunity, ...], tuple[int, ...], float]
 """IP version and all of a route but its prefix: routes that agree in these share messages."""
@@ -47,6 +40,60 @@ group_of: Final[Callable[[Route], Group]] = attrgetter(
     "link_bandwidth",
 )
 """The group of a route."""
+
+
+def fits(group: Group) -> bool:
+    """Do the communities leave room for a prefix? If not, nothing is sent (RFC 4271 §9.2)."""
+    _, _, communities, large, extended, bandwidth = group
+    octets = 4 * len(communities) + 12 * len(large) + 8 * len(extended) + 8 * bool(bandwidth)
+    return octets <= BGP_COMMUNITY_BYTES_MAX
+
+
+def grouped(routes: Iterable[Route]) -> dict[Group, dict[Prefix, None]]:
+    """Prefixes by group, in the order of the routes."""
+    groups: dict[Group, dict[Prefix, None]] = {}
+    for route in routes:
+        group = group_of(route)
+        prefixes = groups.get(group)
+        if prefixes is None:
+            prefixes = groups[group] = {}
+        prefixes[route.prefix] = None
+    return groups
+
+
+class RouteTable(Collection[Route]):
+    """Routes checked and grouped once, to be given to any number of peers.
+
+    Of two routes for a prefix the greater one counts.
+
+    Attributes:
+        sendable: By prefix, those that can be sent.
+        refused: Those that carry more communities than BGP_COMMUNITY_BYTES_MAX.
+        groups: The prefixes of `sendable` by group.
+    """
+
+    def __init__(self, routes: Collection[Route]) -> None:
+        self.sendable = {route.prefix: route for route in routes}
+        if len(self.sendable) != len(routes):
+            self.sendable = {route.prefix: route for route in sorted(routes)}
+        self.groups = grouped(self.sendable.values())
+        self.refused: dict[Prefix, Route] = {}
+        for group in [group for group in self.groups if not fits(group)]:
+            for prefix in self.groups.pop(group):
+                self.refused[prefix] = self.sendable.pop(prefix)
+
+    def __len__(self) -> int:
+        return len(self.sendable) + len(self.refused)
+
+    def __iter__(self) -> Iterator[Route]:
+        yield from self.sendable.values()
+        yield from self.refused.values()
+
+    def __contains__(self, route: object) -> bool:
+        known = isinstance(route, Route) and self.sendable.get(
+            route.prefix, self.refused.get(route.prefix)
+        )
+        return known == route
 
 
 class Terms(msgspec.Struct, frozen=True, kw_only=True):
