@@ -1,4 +1,6 @@
-"""The back end `frr`: a speaker that drives an FRR, judged by a second FRR and by BIRD.
+"""The back end `frr`: what a speaker that drives an FRR does that the native one has no need of.
+
+Judged by a second FRR and by BIRD; what is alike for both back ends is in `test_backends.py`.
 
 The node's FRR begins with the configuration of somebody else, which must go; the routers' own
 counts say which sessions were lost.
@@ -198,29 +200,6 @@ def test_routes_have_their_attributes_and_a_strangers_configuration_is_gone(bed:
     bed.wait_metric("clarion_frr_refused_objects 0.0")
 
 
-def test_a_changed_advertisement_resets_no_session(bed: Bed) -> None:
-    before = bed.established()
-    changed: dict[str, Any] = {
-        "localPref": 0,
-        "communities": ["large:64500:1:2"],
-        "aggregationLength": 24,
-    }
-    bed.apply(metallb("BGPAdvertisement", "base", **{**ADVERTISED, **changed}))
-
-    def there() -> bool:
-        paths = bed.frr.learned(4)
-        return set(paths) == {"203.0.113.0/24"} and [
-            (path.communities, path.large_communities) for path in paths["203.0.113.0/24"]
-        ] == [((), ("64500:1:2",))]
-
-    try:
-        wait_until(there, 30, "the router has the aggregate with the large community")
-    finally:
-        bed.apply(metallb("BGPAdvertisement", "base", **ADVERTISED, aggregationLength=32))
-    bed.wait_default()
-    assert bed.established() == before
-
-
 def test_weights_and_extended_communities_reach_the_router_without_a_reset(bed: Bed) -> None:
     before = bed.established()
     marks = ["extended:rt:64512:100", "extended:soo:192.0.2.11:7"]
@@ -291,18 +270,6 @@ def test_what_peers_may_ask_for_is_put_in_force(bed: Bed) -> None:
     bed.wait_default()
 
 
-def test_an_advertisement_for_one_peer_reaches_no_other(bed: Bed) -> None:
-    before = bed.established()
-    bed.apply(metallb("BGPAdvertisement", "base", **ADVERTISED, peers=["bird"]))
-    try:
-        wait_until(lambda: not bed.frr.learned(4), 30, "the router has nothing")
-        assert set(bed.bird.learned(4)) == {V4}
-    finally:
-        bed.apply(metallb("BGPAdvertisement", "base", **ADVERTISED, peers=[]))
-    bed.wait_default()
-    assert bed.established() == before
-
-
 def test_a_removed_peer_takes_no_other_along(bed: Bed) -> None:
     before = bed.established()
     bed.delete("bgppeer", "bird")
@@ -313,60 +280,6 @@ def test_a_removed_peer_takes_no_other_along(bed: Bed) -> None:
         bed.apply(bed.peer("bird"))
     bed.wait_default()
     assert bed.established() == before
-
-
-def test_a_wrong_password_ends_one_session_alone(bed: Bed) -> None:
-    before = bed.established()
-    bed.apply(bed.peer("frr", password="not-the-routers"))
-    try:
-        wait_until(lambda: not bed.frr.neighbors()[NODE].established, 40, "the session is lost")
-        bed.wait_metric('metallb_bgp_session_up{peer="192.0.2.1:179"} 0.0')
-        assert bed.frr.neighbors()[NODE6].established
-        log = (bed.node.speaker.log if bed.node.speaker else None) or pytest.fail("no log")
-        assert "not-the-routers" not in log.read_text()
-    finally:
-        bed.apply(bed.peer("frr"))
-    bed.wait_default()
-    assert bed.established()[NODE6] == before[NODE6]
-
-
-def test_bfd_comes_up_with_the_profiles_intervals_and_goes_with_it(bed: Bed) -> None:
-    profile = metallb("BFDProfile", "fast", transmitInterval=200, receiveInterval=200)
-    bed.apply(profile, bed.peer("frr", bfdProfile="fast"))
-
-    def seen() -> tuple[str, int]:
-        found = [each for each in bed.frr.bfd_peers() if each["peer"] == NODE]
-        return found[0]["status"], found[0].get("remote-transmit-interval", 0)
-
-    try:
-        wait_until(lambda: seen() == ("up", 200), 40, "BFD is up with 200 ms")
-        bed.wait_metric('metallb_bfd_session_up{peer="192.0.2.1"} 1.0')
-        slower = metallb("BFDProfile", "fast", transmitInterval=250, receiveInterval=200)
-        bed.apply(slower)
-        wait_until(lambda: seen() == ("up", 250), 40, "BFD is up with 250 ms")
-    finally:
-        bed.apply(bed.peer("frr"))
-        bed.delete("bfdprofile", "fast")
-    gone = "profile fast"
-    wait_until(lambda: gone not in bed.own.vtysh("show running-config"), 30, "the profile is gone")
-
-
-def test_one_session_carries_both_families_and_takes_any_external_asn(bed: Bed) -> None:
-    bed.delete("bgppeer", "frr6")
-    peer = bed.peer("frr", dynamicASN="external", dualStackAddressFamily=True)
-    del peer["spec"]["peerASN"]
-    bed.apply(peer)
-    try:
-
-        def there() -> bool:
-            return [path.peer for path in bed.frr.learned(6).get(V6, [])] == [NODE]
-
-        wait_until(there, 40, "the session over IPv4 brings the IPv6 route")
-        assert not bed.frr.neighbors()[NODE6].established
-    finally:
-        bed.delete("bgppeer", "frr")
-        bed.apply(bed.peer("frr"), bed.peer("frr6"))
-    bed.wait_default()
 
 
 def test_a_peer_without_an_address_is_found_at_its_interface(bed: Bed) -> None:
