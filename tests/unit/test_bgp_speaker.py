@@ -211,7 +211,7 @@ def test_what_cannot_be_dialled_is_explained() -> None:
             "a": f"{where}: Connection refused",
             "b": f"{where} from 192.0.2.1: Cannot assign requested address",
             "c": f"{where}: a TCP MD5 password has at most 80 octets",
-            "d": f"{where}: {said['d'].rpartition(': ')[2]}",
+            "d": f"{where} on nosuchdev0: {said['d'].rpartition(': ')[2]}",
         }
         await running.stop()
 

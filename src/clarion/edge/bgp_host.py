@@ -9,7 +9,7 @@ from clarion.base.errors import InvalidInputError
 from clarion.base.limits import BGP_CHUNK_BYTES, BGP_CLOSING_MAX, BGP_LINGER_SECONDS
 from clarion.base.ports import Clock, Entropy
 from clarion.edge import tcp
-from clarion.edge.ifaddrs import companions, interface_addresses
+from clarion.edge.ifaddrs import companions, device_indexes, interface_addresses
 from clarion.proto.bgp.config import Endpoints
 from clarion.proto.bgp.encoder import Encoder
 
@@ -42,14 +42,20 @@ class Host:
             next(iter(self.closing)).close()
         Farewell(self, sock, words)
 
-    def endpoints(self, sock: socket.socket) -> Endpoints:
+    def endpoints(self, sock: socket.socket, device: str) -> Endpoints:
         """The addresses of a connection, and those beside them on its interface.
 
+        Args:
+            sock: The connection.
+            device: The interface or VRF that it is bound to; empty for none.
+
         Raises:
-            OSError: the connection is gone already.
+            OSError: the connection, or the device, is gone already.
         """
         (local, local_port), (remote, remote_port) = tcp.local_name(sock), tcp.remote_name(sock)
-        beside = companions(local, interface_addresses())
+        scope = tcp.scope_of(sock)
+        among = {scope} if scope else device_indexes(device) if device else None
+        beside = companions(local, interface_addresses(), among)
         return Endpoints(
             local=local,
             remote=remote,

@@ -4,7 +4,7 @@ import asyncio
 import socket
 from collections.abc import Callable, Collection, Mapping
 
-from clarion.base.addr import Prefix
+from clarion.base.addr import Address, Prefix
 from clarion.base.errors import InvalidInputError
 from clarion.base.limits import BGP_CHUNK_BYTES
 from clarion.edge import tcp
@@ -43,6 +43,9 @@ class PeerDriver:
         self._on_change = on_change
         self._links: dict[Direction, Link] = {}
         self._timer: asyncio.TimerHandle | None = None
+        self._neighbor: Address | None = None
+        self._trouble = ""
+        self._blocked = False
         self.session = Session(
             config, host.clock.monotonic(), restarted_at=restarted_at, encoder=host.encoder
         )
@@ -72,6 +75,38 @@ class PeerDriver:
         self.session.configure(config, self._now())
         self._pump()
 
+    @property
+    def remote(self) -> Address | None:
+        """Where the peer is, as far as known."""
+        return self.session.config.peer_address or self._neighbor
+
+    def set_neighbor(self, address: Address | None, reason: str) -> None:
+        """An unnumbered peer is here now, or nobody knows where; its connections end with that."""
+        self._trouble = reason
+        if address == self._neighbor:
+            return
+        self._neighbor = address
+        for link in list(self._links.values()):
+            if not link.connected or not self._leads_to(link, address):
+                self._lose(link, reason)
+        if address is not None:
+            self._retry()
+
+    def _leads_to(self, link: Link, address: Address | None) -> bool:
+        try:
+            return tcp.remote_name(link.sock)[0] == address
+        except OSError:  # the connection is gone already
+            return False
+
+    def unblock(self) -> None:
+        """Interfaces or addresses changed: an attempt that could not begin may now."""
+        if self._blocked:
+            self._retry()
+
+    def _retry(self) -> None:
+        self.session.retry(self._now())
+        self._pump()
+
     def set_routes(self, routes: Collection[Route]) -> None:
         """Replace the routes."""
         self.session.set_routes(routes)
@@ -91,7 +126,8 @@ class PeerDriver:
             self._host.bid_farewell(sock, encode_notification(refusal))
             return
         try:
-            tcp.configure(sock, self.session.config.peer_address.version, self._options())
+            remote, _ = tcp.remote_name(sock)
+            tcp.configure(sock, remote.version, self._options())
         except OSError as error:
             sock.close()
             self.session.lost(Direction.INCOMING, f"cannot set up a connection: {why(error)}", now)
@@ -176,32 +212,39 @@ class PeerDriver:
         config = self.session.config
         if config.ttl_security:  # RFC 5082 §3: send 255, accept what came no further
             return tcp.TcpOptions(
-                ttl=255, min_ttl=256 - config.ttl_security, interface=config.interface
+                ttl=255, min_ttl=256 - config.ttl_security, interface=config.device
             )
         # An external peer is on the link unless multihop says otherwise: TTL 1 keeps it there.
         near = config.maybe_external and not config.ebgp_multihop
-        return tcp.TcpOptions(ttl=1 if near else 0, interface=config.interface)
+        return tcp.TcpOptions(ttl=1 if near else 0, interface=config.device)
 
     def _dial(self) -> None:
-        config = self.session.config
+        config, remote = self.session.config, self.remote
+        if remote is None:
+            self._fail_dial(self._trouble)
+            return
         try:
             sock = tcp.dial(
-                config.peer_address,
+                remote,
                 config.peer_port,
                 source=config.source_address,
                 password=config.password,
                 options=self._options(),
             )
         except (OSError, InvalidInputError) as error:
+            self._blocked = True
             self._fail_dial(why(error))
             return
+        self._blocked = False
         link = Link(sock, Direction.OUTGOING)
         self._links[Direction.OUTGOING] = link
         self._host.loop.add_writer(sock, self._dialled, link)
 
     def _fail_dial(self, reason: str) -> None:
         config = self.session.config
-        where = f"{config.peer_address} port {config.peer_port}"
+        where = f"{self.remote or 'the peer'} port {config.peer_port}"
+        if config.device:
+            where += f" on {config.device}"
         if config.source_address is not None:
             where += f" from {config.source_address}"
         self.session.lost(Direction.OUTGOING, f"cannot connect to {where}: {reason}", self._now())
@@ -221,7 +264,7 @@ class PeerDriver:
         self._links[link.direction] = link
         link.connected = True
         try:
-            endpoints = self._host.endpoints(link.sock)
+            endpoints = self._host.endpoints(link.sock, self.session.config.device)
         except OSError as error:
             self._lose(link, f"connection lost: {why(error)}")
             return

@@ -11,12 +11,14 @@ from typing import Final
 
 import msgspec
 
-from clarion.base.addr import Address, parse_address
+from clarion.base.addr import Address, Prefix, parse_address
 from clarion.base.errors import InvalidInputError
 from clarion.base.limits import BGP_CHUNK_BYTES, BGP_LISTEN_BACKLOG
 
 # Linux numbers that the socket module does not name.
 _TCP_MD5SIG: Final = 14
+_TCP_MD5SIG_EXT: Final = 32
+_MD5SIG_PREFIX: Final = 1
 _TCP_NOTSENT_LOWAT: Final = 25
 _IP_MINTTL: Final = 21
 _IPV6_MINHOPCOUNT: Final = 73
@@ -29,7 +31,7 @@ class TcpOptions(msgspec.Struct, frozen=True, kw_only=True):
     """How packets of a connection leave and arrive.
 
     Attributes:
-        ttl: TTL or hop limit of what we send; 0 leaves the system's.
+        ttl: TTL or hop limit of what we send; 0 for the system's.
         min_ttl: Least TTL or hop limit accepted (RFC 5082 §3); 0 for any.
         interface: Device to bind to; empty for none.
     """
@@ -49,7 +51,7 @@ def check_password(password: str) -> None:
         raise InvalidInputError(f"a TCP MD5 password has at most {_MD5_KEY_BYTES} octets")
 
 
-def set_md5_key(sock: socket.socket, peer: Address, password: str) -> None:
+def set_md5_key(sock: socket.socket, peer: Address | Prefix, password: str) -> None:
     """Sign and demand signatures on connections with `peer` (RFC 2385); empty removes the key.
 
     Works on a listener, for connections yet to come, and on a socket not yet connected.
@@ -60,13 +62,16 @@ def set_md5_key(sock: socket.socket, peer: Address, password: str) -> None:
     """
     check_password(password)
     key = password.encode()
+    name, flags, length = _TCP_MD5SIG, 0, 0
+    if isinstance(peer, Prefix):
+        name, flags, length, peer = _TCP_MD5SIG_EXT, _MD5SIG_PREFIX, peer.length, peer.network
     if peer.version == 4:
         address = struct.pack("=HH4s", socket.AF_INET, 0, peer.packed)
     else:
         address = struct.pack("=HHI16sI", socket.AF_INET6, 0, 0, peer.packed, 0)
-    option = struct.pack("=128sBBHi80s", address, 0, 0, len(key), 0, key)
+    option = struct.pack("=128sBBHi80s", address, flags, length, len(key), 0, key)
     try:
-        sock.setsockopt(socket.IPPROTO_TCP, _TCP_MD5SIG, option)
+        sock.setsockopt(socket.IPPROTO_TCP, name, option)
     except OSError as error:
         if key or error.errno != errno.ENOENT:  # removing what is not there is fine
             raise
@@ -82,21 +87,34 @@ def configure(sock: socket.socket, version: int, options: TcpOptions) -> None:
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     # Writable means that little is waiting: what is not in the kernel can still be superseded.
     sock.setsockopt(socket.IPPROTO_TCP, _TCP_NOTSENT_LOWAT, BGP_CHUNK_BYTES)
-    if options.interface:
-        name = os.fsencode(options.interface)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, name)
+    _bind_device(sock, options.interface)
     if version == 4:
         sock.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, _DSCP_CS6)
-        if options.ttl:
-            sock.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, options.ttl)
-        if options.min_ttl:
-            sock.setsockopt(socket.IPPROTO_IP, _IP_MINTTL, options.min_ttl)
     else:
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, _DSCP_CS6)
-        if options.ttl:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, options.ttl)
-        if options.min_ttl:
-            sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_MINHOPCOUNT, options.min_ttl)
+    set_hops(sock, version, options)
+
+
+def _bind_device(sock: socket.socket, device: str) -> None:
+    if device:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, os.fsencode(device))
+
+
+def set_hops(sock: socket.socket, version: int, options: TcpOptions) -> None:
+    """Set how far packets travel; on a listener it holds for the handshake.
+
+    An accepted connection begins with what its listener has, so nothing is left as it is.
+
+    Raises:
+        OSError: the kernel refuses.
+    """
+    ttl = options.ttl or -1  # the system's
+    if version == 4:
+        sock.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, ttl)
+        sock.setsockopt(socket.IPPROTO_IP, _IP_MINTTL, options.min_ttl)
+    else:
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, ttl)
+        sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_MINHOPCOUNT, options.min_ttl)
 
 
 def dial(
@@ -119,8 +137,8 @@ def dial(
         if password:
             set_md5_key(sock, remote, password)
         if source is not None:
-            sock.bind((str(source), 0))
-        sock.connect((str(remote), port))
+            sock.bind(_sockaddr(source, 0, options.interface))
+        sock.connect(_sockaddr(remote, port, options.interface))
     except BlockingIOError:
         return sock
     except BaseException:  # the socket must not outlive any failure; nothing is swallowed
@@ -129,14 +147,36 @@ def dial(
     return sock
 
 
+def _sockaddr(address: Address, port: int, interface: str) -> tuple[str | int, ...]:
+    if address.version == 6 and address.is_link_local and interface:
+        # RFC 4007 §6: the address alone is ambiguous
+        return (str(address), port, 0, socket.if_nametoindex(interface))
+    return (str(address), port)
+
+
 def dial_error(sock: socket.socket) -> str:
     """Why an attempt to connect failed, in words; empty when it succeeded."""
     code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
     return os.strerror(code) if code else ""
 
 
-def listen(version: int, port: int, address: Address | None = None) -> socket.socket:
+def listen(
+    version: int,
+    port: int,
+    address: Address | None = None,
+    *,
+    device: str = "",
+    beside: bool = False,
+) -> socket.socket:
     """A listener for one IP version, on all addresses unless one is given.
+
+    Args:
+        version: IP version.
+        port: Where to listen.
+        address: The only local address to listen on.
+        device: The only interface or VRF to listen on.
+        beside: Other listeners of this process on the port are no obstacle; the kernel hands a
+            connection to the one of its device. For a process of the same user, neither are they.
 
     Raises:
         OSError: the port is taken or needs privileges, or the family is not available.
@@ -145,11 +185,15 @@ def listen(version: int, port: int, address: Address | None = None) -> socket.so
     try:
         sock.setblocking(False)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, beside)
+        _bind_device(sock, device)
         if version == 6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         anywhere = "::" if version == 6 else "0.0.0.0"  # noqa: S104 - peers reach any address
         sock.bind((str(address) if address else anywhere, port))
         sock.listen(BGP_LISTEN_BACKLOG)
+        # Only now, when the port was found free of others: our next listener may share it.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     except BaseException:  # the socket must not outlive any failure; nothing is swallowed
         sock.close()
         raise
@@ -172,6 +216,16 @@ def remote_name(sock: socket.socket) -> tuple[Address, int]:
         OSError: the connection is gone already.
     """
     return name_of(sock.getpeername())
+
+
+def scope_of(sock: socket.socket) -> int:
+    """The index of the interface on which a connected socket has its link-local peer; else 0.
+
+    Raises:
+        OSError: the connection is gone already.
+    """
+    sockaddr = sock.getpeername()
+    return int(sockaddr[3]) if len(sockaddr) > 2 else 0
 
 
 def name_of(sockaddr: tuple[str, int] | tuple[str, int, int, int]) -> tuple[Address, int]:

@@ -82,6 +82,8 @@ class Account:
             name=config.name,
             peer_address=config.peer_address,
             peer_port=config.peer_port,
+            interface=config.interface,
+            vrf=config.vrf,
             state=self.state,
             since=self.since,
             last_error=self._error[0],

@@ -27,9 +27,13 @@ class PeerConfig(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         name: Names the peer in status and routes; unique in a speaker.
         peer_asn: The ASN the peer must have, or the kind of ASN it may have.
+        peer_address: None when the peer is unnumbered: whoever is at the other end of `interface`.
         peer_port: Where the peer listens.
         source_address: Local address to speak from; None lets the kernel choose.
-        interface: Device the socket is bound to (also a VRF); empty for none.
+        interface: Device towards the peer, to which sockets are bound; empty for none. Needed where
+            `peer_address` is None or a link-local one.
+        vrf: VRF device to which sockets are bound, listening ones too; empty for none. With
+            `interface`, that is a device inside it.
         router_id: Our BGP identifier, an IPv4 address; None takes the speaker's.
         hold_time: Offered in the OPEN, whole seconds; 0 switches keepalives off.
         keepalive_time: Between KEEPALIVEs; None is a third of the negotiated hold time. Never
@@ -49,10 +53,11 @@ class PeerConfig(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     local_asn: int
     peer_asn: int | DynamicAsn
-    peer_address: Address
+    peer_address: Address | None
     peer_port: int = BGP_PORT
     source_address: Address | None = None
     interface: str = ""
+    vrf: str = ""
     router_id: Address | None = None
     hold_time: float = BGP_HOLD_SECONDS
     keepalive_time: float | None = None
@@ -74,6 +79,19 @@ class PeerConfig(msgspec.Struct, frozen=True, kw_only=True):
         return f"PeerConfig({', '.join(shown)})"
 
     __str__ = __repr__
+
+    @property
+    def device(self) -> str:
+        """Where our connections to the peer are bound; empty for nowhere."""
+        return self.interface or self.vrf
+
+    @property
+    def listening_device(self) -> str:
+        """Where the socket is bound that the peer's connections come to; empty for nowhere.
+
+        The peers of one VRF share a listener, whatever their interface.
+        """
+        return self.vrf or self.interface
 
     @property
     def asn_wanted(self) -> str:
@@ -111,6 +129,7 @@ CHANGE_EFFECTS: Final[dict[str, ChangeEffect]] = {
     "peer_port": ChangeEffect.RESET,
     "source_address": ChangeEffect.RESET,
     "interface": ChangeEffect.RESET,
+    "vrf": ChangeEffect.RESET,
     "router_id": ChangeEffect.RESET,
     # The hold time is agreed in the OPENs; a new one is offered when a session next comes up.
     "hold_time": ChangeEffect.NEXT_SESSION,
@@ -219,6 +238,7 @@ class SessionStatus(msgspec.Struct, frozen=True, kw_only=True):
     """One session at one moment. Moments (`since`, `..._at`) are on the clock that drives it.
 
     Attributes:
+        peer_address: As configured; None for an unnumbered peer, which is named by `interface`.
         last_error: Why there is no session now, or why the last one ended.
         last_notification_sent: The last one in words, as is `last_notification_received`.
         faults: UPDATEs whose faults did not end the session (RFC 7606), `last_fault` the last ones.
@@ -236,8 +256,10 @@ class SessionStatus(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     name: str
-    peer_address: Address
+    peer_address: Address | None
     peer_port: int
+    interface: str = ""
+    vrf: str = ""
     state: State
     since: float
     last_error: str = ""

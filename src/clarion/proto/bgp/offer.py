@@ -52,11 +52,19 @@ def terms(config: PeerConfig, agreed: Negotiated, rows: tuple[FamilyStatus, ...]
     )
 
 
+def _takes_link_local(family: Family, agreed: Negotiated) -> bool:
+    return family != IPV4_UNICAST or agreed.ipv4_over_ipv6_next_hop  # RFC 8950 §4
+
+
 def family_status(family: Family, agreed: Negotiated, ends: Endpoints) -> FamilyStatus:
     """Can routes of a family be sent on a connection, and with which next hop?"""
     if family not in agreed.families:
         return FamilyStatus(family, sent=False, reason="the peer did not offer this family")
     local = ends.local
+    if local.version == 6 and local.is_link_local and _takes_link_local(family, agreed):
+        # RFC 2545 §3: the link-local address, which is all that the two ends have in common when
+        # peers are unnumbered; as the only one, for a global one of ours says nothing to the peer.
+        return FamilyStatus(family, sent=True, next_hop=local)
     if family == IPV4_UNICAST:
         hop = local if local.version == 4 else ends.next_hop_ipv4
         if hop is None and agreed.ipv4_over_ipv6_next_hop:  # RFC 8950 §4

@@ -188,6 +188,11 @@ class Session:
                 self._step(line, Event.AUTOMATIC_STOP, now, cease(Cease.BFD_DOWN))  # RFC 9384 §3
         self._settle(now)
 
+    def retry(self, now: float) -> None:
+        """What kept us from connecting may be over: try at once, and not only when it is time."""
+        if self._lines[Direction.OUTGOING].armed(Timer.RETRY) and not self._pace.resting(now):
+            self._redial(now, now)
+
     def configure(self, config: PeerConfig, now: float) -> None:
         """Take over a configuration that needs no reset; `change_effect` tells which does."""
         assert change_effect(self._config, config) < ChangeEffect.RESET
