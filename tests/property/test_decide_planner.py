@@ -122,7 +122,10 @@ BGP_ADS = st.builds(
     length=one_of(32, 31),
     length6=one_of(128, 127),
     local_pref=one_of(0, 0, 100),
-    communities=one_of((), ("no-export",), ("65000:1", "large:1:2:3"), ("backup",)),
+    communities=one_of(
+        (), ("no-export",), ("65000:1", "large:1:2:3"), ("backup",), ("extended:rt:1:2",)
+    ),
+    weighted=one_of(False, True),
 )
 PEERS = st.builds(
     b.peer,
@@ -158,11 +161,12 @@ NODE_OBJECTS = st.builds(
     ready=one_of(None, True, False),
     network_unavailable=one_of(False, False, False, True),
     excluded=one_of(False, False, False, True),
+    cordoned=one_of(False, False, True),
 )
 SLICES = st.builds(
     lambda name, nodes, ready, suffix: b.endpoints(name, *nodes, ready=ready, suffix=suffix),
     st.sampled_from([*NAMES, "other/a"]),
-    st.lists(st.sampled_from(NODES), max_size=3, unique=True),
+    st.lists(st.sampled_from(NODES), max_size=3),
     st.booleans(),
     one_of("1", "2"),
 )
@@ -224,10 +228,14 @@ REMOVALS = st.sampled_from(
 SECONDS = st.integers(1, 12)
 SPEAKERS = st.one_of(st.none(), st.lists(st.sampled_from(NODES), unique=True).map(tuple))
 OPTIONS = st.builds(
-    Options, l2_require_interface=st.booleans(), backend=one_of("native", "native", "frr")
+    Options,
+    l2_require_interface=st.booleans(),
+    graceful_shutdown=st.booleans(),
+    backend=one_of("native", "native", "frr"),
 )
 HEARD = st.one_of(
     st.tuples(st.just("speakers"), SPEAKERS),
+    st.tuples(st.just("stopping"), st.lists(st.sampled_from(NODES), max_size=1)),
     st.tuples(
         st.just("interfaces"),
         st.sampled_from(NODES),
@@ -255,6 +263,8 @@ def apply(planner: Planner, event: Any) -> None:
         planner.refresh(planner.ledger.now + event)
     elif isinstance(event, tuple) and event[0] == "speakers":
         planner.set_speakers(event[1])
+    elif isinstance(event, tuple) and event[0] == "stopping":
+        planner.set_stopping(event[1])
     elif isinstance(event, tuple) and event[0] == "interfaces":
         planner.set_interfaces(event[1], event[2])
     elif isinstance(event, tuple) and event[0] == "incumbents":
