@@ -87,7 +87,7 @@ class Pulse:
             return lambda *args, **more: None
         raise AttributeError(name)
 
-    async def stop(self) -> None:
+    async def stop(self, *, keep_paths: bool) -> None:
         """At once."""
 
 

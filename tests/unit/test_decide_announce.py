@@ -273,12 +273,11 @@ def test_a_peer_runs_where_its_node_selectors_match() -> None:
 
 
 def test_a_peer_that_the_back_end_cannot_serve_says_so() -> None:
-    result = made(S, BGP, b.peer("r", "", interface="eth0"))
-    refused = result.nodes["n1"].peers["r"].refused
+    far = b.peer("r", peer_port=20000)
+    refused = made(S, BGP, far, Options(backend="frr-k8s")).nodes["n1"].peers["r"].refused
     assert refused
     assert refused.code == "peer-not-supported"
-    frr = made(S, BGP, b.peer("r", "", interface="eth0"), Options(backend="frr"))
-    assert routes(frr, "n1", "r") == ["192.0.2.1/32 0"]
+    assert routes(made(S, BGP, far), "n1", "r") == ["192.0.2.1/32 0"]
 
 
 def test_frr_carries_the_family_of_the_transport() -> None:

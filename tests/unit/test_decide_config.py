@@ -235,6 +235,7 @@ VALID: list[tuple[str, list[Any]]] = [
     ("all timers", [peer(hold_time="9s", keepalive_time="3s", connect_time="10s")]),
     ("large communities on the native speaker", [P, R, b.bgp_advertisement(communities=["large:1:2:3"])]),
     ("extended communities on the native speaker", [P, R, b.bgp_advertisement(communities=["extended:rt:64512:1", "extended:0x4300000000000001"])]),
+    ("VRF and unnumbered on the native speaker", [peer(vrf="red"), b.peer("s", "", interface="eth1")]),
     ("dynamicASN on the native speaker", [peer(peer_asn=0, dynamic_asn="external")]),
     ("localASN on the native speaker", [peer(local_asn=64999)]),
     ("the ends of what annotations of a peer may say", [renamed(R, annotations={"clarion.metallb.io/ttl-security": "254", "clarion.metallb.io/max-prefixes": "4294967295"})]),

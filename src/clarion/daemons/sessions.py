@@ -16,6 +16,7 @@ from clarion.edge.bgp import BgpSpeaker
 from clarion.edge.pulse import PulseClient
 from clarion.edge.routes import on_link
 from clarion.model.metallb import BFDProfileSpec
+from clarion.proto.bfd.config import BfdStatus
 from clarion.proto.bgp.config import SessionStatus, State
 from clarion.proto.bgp.session import StateChanged
 
@@ -138,6 +139,10 @@ class Sessions:
         """Peer -> state of its session, as operators know it."""
         return {name: str(status.state) for name, status in sorted(self._speaker.status().items())}
 
+    def paths(self) -> dict[str, BfdStatus]:
+        """Peer -> its BFD session, for those that have one."""
+        return self._bfd.status()
+
     def samples(self) -> Iterator[metrics.Sample]:
         """The metrics of the sessions, under MetalLB's labels."""
         for status in self._speaker.status().values():
@@ -177,7 +182,7 @@ class Sessions:
 
 
 def peer_label(status: SessionStatus) -> str:
-    """Address and port of the peer, as MetalLB labels its metrics; an unnumbered one's interface."""
+    """Address and port of the peer, as MetalLB labels its metrics; or its interface."""
     address = status.peer_address
     if address is None:
         return status.interface

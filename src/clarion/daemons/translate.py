@@ -20,7 +20,6 @@ _FAMILIES = ((4, IPV4_UNICAST), (6, IPV6_UNICAST))
 
 def peer_config(peer: Peer) -> PeerConfig:
     """A peer as a session takes it; what the user left open gets the session's default."""
-    assert peer.address is not None, "a peer without an address is refused by the decision"
     config = PeerConfig(
         name=peer.name,
         local_asn=peer.local_asn or peer.my_asn,
@@ -28,6 +27,8 @@ def peer_config(peer: Peer) -> PeerConfig:
         peer_address=peer.address,
         peer_port=peer.port,
         source_address=peer.source_address,
+        interface=peer.interface,
+        vrf=peer.vrf,
         router_id=peer.router_id,
         keepalive_time=peer.keepalive_time,
         password=peer.password,

@@ -85,20 +85,6 @@ GAPS = (
         lambda obj: MAX_PREFIXES in obj.metadata.annotations,
         "the peer may announce any number of prefixes, which are all refused",
     ),
-    Gap(
-        ("native",),
-        "interface",
-        lambda obj: bool(obj.spec.interface),
-        "the peer gets no session",
-        no_session=True,
-    ),
-    Gap(
-        ("native",),
-        "vrf",
-        lambda obj: bool(obj.spec.vrf),
-        "the peer gets no session",
-        no_session=True,
-    ),
 )
 """What is not honoured, by whom; every other field and annotation is, by every back end."""
 

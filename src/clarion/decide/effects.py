@@ -29,6 +29,7 @@ PEER_EFFECTS: Final[dict[str, Effect]] = {
     "ebgp_multihop": "reset",
     "ttl_security": "reset",
     "local_asn": "reset",
+    "vrf": "reset",
     "families": "reset",
     # Both are agreed in the OPENs; another one is offered when a session next comes up.
     "hold_time": "next-session",
@@ -38,9 +39,8 @@ PEER_EFFECTS: Final[dict[str, Effect]] = {
     "passive": "live",
     "max_prefixes": "live",
     "bfd_profile": "live",
-    # What the native speaker does not use, and what only says where sessions and passwords are.
+    # What only says where sessions and passwords are.
     "password_secret": "kept",
-    "vrf": "kept",
     "node_selectors": "kept",
     "lacking": "kept",
 }
