@@ -5,13 +5,14 @@ BIN := .venv/bin
 export PATH := $(CURDIR)/.cache/bin:$(PATH)
 PYTHON_PATHS := src tests benchmarks
 
-.PHONY: help setup engine run test check fmt bench bench-kube lock clean
+.PHONY: help setup engine run test check fmt bench bench-bgp bench-kube lock clean
 
 help:
 	@echo "make run    lab with real routers: addresses announced by L2 and BGP, verified (root)"
 	@echo "make test   the whole gate: format, lint, types, imports, unit, property, API and lab tests"
 	@echo "make check  the fast part: format, lint, types, import contracts, tidy rules"
 	@echo "make bench  figures and ratios        make fmt    repair format"
+	@echo "make bench-bgp    BGP beside BIRD, FRR, GoBGP and ExaBGP (root)"
 	@echo "make bench-kube   the same at 10,000 Services on the real API server (root)"
 	@echo "make setup  only prepare              make clean  remove what the above made here"
 	@echo "make engine prepare also the real Kubernetes API server and helm, which make test meets (Go)"
@@ -43,6 +44,10 @@ fmt: setup
 
 bench: setup
 	@for bench in benchmarks/bench_*.py; do echo "== $$bench"; $(BIN)/python $$bench || exit 1; done
+
+bench-bgp: setup
+	@for bench in benchmarks/bgp/bench_*.py; do \
+	  echo "== $$bench"; $(BIN)/python $$bench || exit 1; done
 
 bench-kube: engine
 	@for bench in benchmarks/kube/bench_*.py; do \

@@ -21,25 +21,29 @@ from clarion.lab.netns import Lab, Namespace
 from clarion.lab.nodes import ApiHost, Node
 from clarion.lab.observe import ARP_LINE
 from clarion.lab.routers import Bird, Neighbor, RouterConfig
-from clarion.model.core import EndpointSlice, Service
+from clarion.model.core import Service
 from clarion.model.meta import KubeObject, ObjectKey
 from clarion.model.metallb import IPAddressPool
 from clarion.testing import builders
 from clarion.testing.figures import (
     BirdControl,
     Table,
+    addressed,
     child_of,
     cpu,
     inside,
     load,
+    loaded,
     memory,
     now,
+    plain_service,
     quiet,
     reached,
 )
 
 SYSTEM = "metallb-system"
 TRIES = 200
+THREE = ("node", "node", "node")
 NODE_V4, NODE_V6, BIRD_V6 = "192.0.2.11", "2001:db8:1::b", "2001:db8:1::2"
 BIG_POOL, SMALL_POOL = "2001:db8:5::/112", "192.0.2.128/25"
 
@@ -83,16 +87,6 @@ class Bed:
 # --- objects ---
 
 
-def named(number: int) -> str:
-    """The name of a service."""
-    return f"service-{number:05}"
-
-
-def endpoints_of(name: str) -> EndpointSlice:
-    """Three endpoints behind a service."""
-    return builders.endpoints(name, "node", "node", "node")
-
-
 def configuration() -> Iterator[KubeObject]:
     """Two pools, one for each protocol, and the peer."""
     yield builders.pool("big", BIG_POOL)
@@ -100,24 +94,6 @@ def configuration() -> Iterator[KubeObject]:
     yield builders.bgp_advertisement("big", pools=["big"])
     yield builders.l2_advertisement("small", pools=["small"])
     yield builders.peer("bird", BIRD_V6, peer_asn=64512)
-
-
-def plain_service(name: str, ips: str = "") -> Service:
-    """A service of one port, for which the API finds the cluster address."""
-    return builders.service(
-        name,
-        families=(6,),
-        cluster_ips=(),
-        allocate_load_balancer_node_ports=False,
-        ips=ips,
-    )
-
-
-def loaded(services: int) -> Iterator[KubeObject]:
-    """The services with their endpoints."""
-    for number in range(services):
-        yield plain_service(named(number))
-        yield endpoints_of(named(number))
 
 
 # --- figures of processes ---
@@ -152,7 +128,7 @@ async def route_latencies(bed: Bed, client: KubeClient) -> list[float]:
     found = []
     for number in range(TRIES):
         name, address = f"probe-{number}", f"2001:db8:5::{0xF000 + number:x}"
-        await client.create(endpoints_of(name))
+        await client.create(builders.endpoints(name, *THREE))
         wanted = plain_service(name, ips=address)
         began = now()
         await client.create(wanted)
@@ -191,7 +167,7 @@ async def answer_latencies(bed: Bed, client: KubeClient) -> list[float]:
     found = []
     for number in range(TRIES):
         name, address = f"answer-{number}", f"192.0.2.{128 + number % 120}"
-        await client.create(endpoints_of(name))
+        await client.create(builders.endpoints(name, *THREE))
         asking = Asking(bed.client, address)
         await reached(asking.started, "arping")
         wanted = builders.service(name, pool="small", ips=address, cluster_ips=())
@@ -248,7 +224,7 @@ async def measure(bed: Bed, services: int) -> None:
         wrote = now()
         table.row(f"{2 * services} objects written to the API", wrote - began, "s")
         bed.api.start_controller()
-        await addressed(client, services)
+        await addressed(client, ObjectKey(SYSTEM, "big"), services)
         table.row(f"controller: {services} addresses given", now() - wrote, "s")
         started = now()
         await cold_start(bed, services, table, "first start")
@@ -266,21 +242,6 @@ async def measure(bed: Bed, services: int) -> None:
         table.latencies("Service written -> ARP answered", answers, 50)
         await quiet(bed.programs["speaker"])
         show_memory(bed, table, "at the end")
-
-
-async def addressed(client: KubeClient, services: int) -> None:
-    """Until every service has its address."""
-    while True:
-        pool = await client.get(IPAddressPool, ObjectKey(SYSTEM, "big"))
-        if pool.status is not None and pool.status.assigned_ipv6 == services:
-            break
-        await asyncio.sleep(0.05)
-    found = await client.list_all(Service)
-    while not all(
-        item.status.load_balancer.ingress for item in found if item.namespace == "default"
-    ):
-        await asyncio.sleep(0.2)
-        found = await client.list_all(Service)
 
 
 def main() -> None:

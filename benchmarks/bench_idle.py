@@ -5,31 +5,16 @@ services announced by layer 2 and BGP; nobody writes or asks.
 """
 
 import os
-import re
-from pathlib import Path
 
 from clarion.lab.demo import find_examples
 from clarion.lab.netns import Lab
 from clarion.lab.process import CLOCK, pause, wait_until
 from clarion.lab.topology import StandardLab
+from clarion.testing.figures import child_of, cpu, memory
 
 SECONDS = 30.0
 PERCENT_MAX, MEGABYTES_MAX = 1.0, 80.0
 COLUMNS = "{:<24} {:>9} {:>8} {:>8}   {}"
-
-
-def cpu(pid: int) -> float:
-    """Seconds on a processor so far."""
-    return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) / 1e9
-
-
-def memory(pid: int) -> tuple[float, float]:
-    """RSS and PSS in MB."""
-    text = Path(f"/proc/{pid}/smaps_rollup").read_text()
-    rss, pss = (re.search(rf"(?m)^{name}:\s+(\d+) kB", text) for name in ("Rss", "Pss"))
-    assert rss is not None
-    assert pss is not None
-    return int(rss[1]) / 1024, int(pss[1]) / 1024
 
 
 def programs(lab: StandardLab) -> dict[str, int]:
@@ -39,10 +24,8 @@ def programs(lab: StandardLab) -> dict[str, int]:
     found = {"apiserver": lab.api.api.pid, "controller": lab.api.controller.pid}
     for node in lab.nodes.values():
         assert node.speaker is not None
-        speaker = node.speaker.pid
-        (pulse,) = Path(f"/proc/{speaker}/task/{speaker}/children").read_text().split()
-        found[f"{node.name} speaker"] = speaker
-        found[f"{node.name} pulse"] = int(pulse)
+        found[f"{node.name} speaker"] = node.speaker.pid
+        found[f"{node.name} pulse"] = child_of(node.speaker.pid)
     return found
 
 

@@ -46,6 +46,7 @@ from clarion.testing.figures import (
     load,
     memory,
     now,
+    plain_service,
     quiet,
     reached,
 )
@@ -185,13 +186,6 @@ class Bed:
 def service_name(number: int) -> str:
     """The name of a service."""
     return f"service-{number:05}"
-
-
-def plain_service(name: str, ips: str = "") -> Service:
-    """IPv6 and without node ports, of which a cluster has fewer than services."""
-    return builders.service(
-        name, families=(6,), cluster_ips=(), allocate_load_balancer_node_ports=False, ips=ips
-    )
 
 
 def nodes_of(number: int, nodes: int) -> list[str]:

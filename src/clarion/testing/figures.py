@@ -15,7 +15,10 @@ from typing import Final
 from clarion.edge.clock import SystemClock
 from clarion.edge.kubeclient import KubeClient
 from clarion.lab.netns import NETNS_DIR, Namespace
-from clarion.model.meta import KubeObject
+from clarion.model.core import Service
+from clarion.model.meta import KubeObject, ObjectKey
+from clarion.model.metallb import IPAddressPool
+from clarion.testing import builders
 
 WRITERS: Final = 32
 POLL_SECONDS: Final = 0.0005
@@ -117,6 +120,35 @@ async def load(client: KubeClient, objects: Iterator[KubeObject]) -> None:
     async with asyncio.TaskGroup() as group:
         for _ in range(WRITERS):
             group.create_task(work())
+
+
+def plain_service(name: str, ips: str = "") -> Service:
+    """IPv6 and without node ports, of which a cluster has fewer than services."""
+    return builders.service(
+        name, families=(6,), cluster_ips=(), allocate_load_balancer_node_ports=False, ips=ips
+    )
+
+
+def loaded(services: int) -> Iterator[KubeObject]:
+    """So many services, each with three endpoints on the host `node`."""
+    for number in range(services):
+        name = f"service-{number:05}"
+        yield plain_service(name)
+        yield builders.endpoints(name, "node", "node", "node")
+
+
+async def addressed(client: KubeClient, pool: ObjectKey, services: int) -> None:
+    """Until a pool's status counts so many IPv6 addresses, and as many services have theirs."""
+    while True:
+        found = await client.get(IPAddressPool, pool)
+        if found.status is not None and found.status.assigned_ipv6 == services:
+            break
+        await asyncio.sleep(0.05)
+    having = 0
+    while having < services:
+        items = await client.list_all(Service)
+        having = sum(bool(item.status.load_balancer.ingress) for item in items)
+        await asyncio.sleep(0.05)
 
 
 async def reached(
