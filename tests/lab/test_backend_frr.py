@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from clarion.lab.frr import RUN
-from clarion.lab.netns import Lab, cable, sweep
+from clarion.lab.netns import Lab, sweep
 from clarion.lab.nodes import SYSTEM_NAMESPACE, ApiHost, Node
 from clarion.lab.process import wait_until
 from clarion.lab.routers import Bird, Frr, Neighbor, RouterConfig
@@ -77,7 +77,6 @@ class Bed:
             host = lab.namespace(name, forwarding=name in ("frr", "bird", "node-a"))
             switch.attach(host, addresses=[f"192.0.2.{number}/24", f"2001:db8:1::{number:x}/64"])
         hosts = lab.namespaces
-        cable(hosts["frr"], "direct", hosts["node-a"], "direct")
         self.api = ApiHost(hosts["api"], API)
         self.node = Node(hosts["node-a"], [], NODE, NODE6)
         node = partial(Neighbor, remote_as=64500, passive=True)
@@ -89,7 +88,6 @@ class Bed:
                 neighbors=(
                     node(address=NODE, bfd=True, families=("ipv4", "ipv6")),
                     node(address=NODE6),
-                    Neighbor(interface="direct", remote_as=64500),
                 ),
             ),
         )
@@ -278,25 +276,6 @@ def test_a_removed_peer_takes_no_other_along(bed: Bed) -> None:
         wait_until(lambda: BIRD not in bed.own.vtysh("show running-config"), 30, "no trace is left")
     finally:
         bed.apply(bed.peer("bird"))
-    bed.wait_default()
-    assert bed.established() == before
-
-
-def test_a_peer_without_an_address_is_found_at_its_interface(bed: Bed) -> None:
-    before = bed.established()
-    spec = {"myASN": 64500, "peerASN": 64512, "interface": "direct", **TIMERS}
-    bed.apply(metallb("BGPPeer", "direct", "v1beta2", **spec))
-    try:
-        bed.frr.wait_established("direct", timeout=40)
-
-        def there() -> bool:
-            hops = [path.next_hop for path in bed.frr.learned(4).get(V4, [])]
-            return len(hops) == 2 and any(hop.startswith("fe80:") for hop in hops)
-
-        wait_until(there, 40, "the IPv4 route has a link-local next hop")
-        bed.wait_metric('metallb_bgp_session_up{peer="direct"} 1.0')
-    finally:
-        bed.delete("bgppeer", "direct")
     bed.wait_default()
     assert bed.established() == before
 

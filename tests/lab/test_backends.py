@@ -24,6 +24,7 @@ from .backend_bed import (
     NODES,
     NODES_ASN,
     PEERS,
+    TIMERS,
     V4,
     V6,
     Bed,
@@ -239,6 +240,22 @@ def test_one_session_carries_both_families_and_takes_any_external_asn(bed: Bed) 
         for address in addresses(4):
             bed.frr.vtysh("configure terminal", *family, f"no neighbor {address} activate")
         bed.apply(peer("frr"), peer("frr6"))
+
+
+def test_a_peer_without_an_address_is_found_at_its_interface(bed: Bed) -> None:
+    before = bed.connections()
+    spec = {"myASN": NODES_ASN, "peerASN": FRR_ASN, "interface": "direct", **TIMERS}
+    with bed.applied(metallb("BGPPeer", "direct", "v1beta2", **spec)):
+        bed.frr.wait_established(*(f"to-{name}" for name in BACK_ENDS), timeout=40)
+
+        def hops() -> set[str]:
+            found = bed.frr.learned(4).get(V4, [])
+            return {path.next_hop for path in found if path.next_hop.startswith("fe80:")}
+
+        bed.wait("two IPv4 routes have a link-local next hop", lambda: len(hops()) == 2, seen=hops)
+        bed.wait_metric('metallb_bgp_session_up{peer="direct"} 1.0')
+    bed.wait_default()
+    assert bed.connections() == before
 
 
 def test_bfd_comes_up_with_the_profiles_intervals_and_goes_with_it(bed: Bed) -> None:

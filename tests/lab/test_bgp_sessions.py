@@ -79,6 +79,59 @@ def test_both_families_over_either_transport_with_all_attributes(
         assert all(family.sent for family in each.families)
 
 
+def test_routers_see_what_we_offer(speaker: Speaker, routers: Routers) -> None:
+    """Capabilities in each router's words, and End-of-RIB for both families (RFC 4724 §2)."""
+    running = routers(neighbor())
+    speaker.peers(*(peer(kind, graceful_restart=20.0) for kind in KINDS))
+    speaker.routes(KINDS, service())
+    speaker.wait_established()
+    for router in running.values():
+        wait_service(router)
+    raw = {kind: router.neighbors()[US4].raw for kind, router in running.items()}
+    both = {f"{each}Unicast": {"advertisedAndReceived": True} for each in BOTH}
+    assert (
+        raw["frr"]["neighborCapabilities"].items()
+        >= {
+            "4byteAs": "advertisedAndReceived",
+            "extendedMessage": "advertisedAndReceived",
+            "routeRefresh": "advertisedAndReceivedNew",
+            "enhancedRouteRefresh": "advertisedAndReceived",
+            "multiprotocolExtensions": both,
+            "gracefulRestart": "advertisedAndReceived",
+            "gracefulRestartRemoteTimerMsecs": 20_000,
+        }.items()
+    )
+    restart = raw["frr"]["gracefulRestartInfo"]
+    assert restart["endOfRibRecv"] == {"ipv4Unicast": True, "ipv6Unicast": True}
+    assert (restart["rBit"], restart["nBit"]) == (False, True)
+    ours = raw["bird"]["text"].partition("Neighbor capabilities")[2].partition("Session:")[0]
+    assert [line.strip() for line in ours.strip().splitlines()] == [
+        "Multiprotocol",
+        "AF announced: ipv4 ipv6",
+        "Route refresh",
+        "Extended message",
+        "Graceful restart",
+        "Restart time: 20",
+        "AF supported: ipv4 ipv6",
+        "AF preserved:",
+        "4-octet AS numbers",
+        "Enhanced refresh",
+    ]
+    names = {each["type_url"].rpartition(".")[2] for each in raw["gobgp"]["state"]["remote_cap"]}
+    assert names == {
+        "MultiProtocolCapability",
+        "RouteRefreshCapability",
+        "EnhancedRouteRefreshCapability",
+        "GracefulRestartCapability",
+        "FourOctetASNCapability",
+        "UnknownCapability",  # GoBGP 3 knows no extended messages
+    }
+    seen = raw["openbgpd"]["session"]["remote"]["capabilities"]
+    assert seen.items() >= {"as4byte": True, "refresh": True, "enhanced_refresh": True}.items()
+    assert seen["multiprotocol"] == ["IPv4 unicast", "IPv6 unicast"]
+    assert seen["graceful_restart"]["timeout"] == 20
+
+
 def test_four_octet_asns_at_both_ends(speaker: Speaker, routers: Routers) -> None:
     ours, theirs = 4200000001, 4200000002
     running = routers(neighbor(4, ours), asn=theirs)
@@ -122,6 +175,12 @@ def test_md5_right_and_wrong_over_either_transport(
     else:
         for kind, router in running.items():
             wait_refused(router.namespace, before[1][kind] + 2)
+        speaker.wait(
+            "the status names the password",
+            lambda status: all(
+                "a wrong password looks the same" in each.last_error for each in status.values()
+            ),
+        )
     assert all(each.state < State.OPEN_SENT for each in speaker.status.values())
     assert not any(n.established for r in running.values() for n in r.neighbors().values())
     report = speaker.peers(*(peer(k, v, password=secret, passive=passive) for k, v in ALL))
