@@ -395,3 +395,29 @@ def test_routers_share_traffic_by_the_endpoints_of_each_node(bed: Bed) -> None:
         bed.api.kubectl("delete", "endpointslice", "spread")
         bed.apply(metallb("BGPAdvertisement", "base"))
         second.stop_speaker()
+
+
+def test_a_router_sees_the_local_asn_alone_and_communities_of_every_kind(bed: Bed) -> None:
+    peer = bed.peer("frr", 64512, FRR)
+    peer["spec"] |= {"myASN": 64999, "localASN": 64500}
+    marks = ["64500:7", "large:64500:1:2", "extended:rt:64512:100", "extended:soo:192.0.2.11:7"]
+    bed.apply(peer, metallb("BGPAdvertisement", "base", communities=marks))
+
+    wanted = ["64500:7", "64500:1:2", "RT:64512:100", "SoO:192.0.2.11:7"]
+
+    def there() -> bool:
+        (path,) = bed.frr.query(f"show bgp ipv4 unicast {PREFIX} json")["paths"]
+        kinds = ("community", "largeCommunity", "extendedCommunity")
+        found = " ".join(path[kind]["string"] for kind in kinds).split()
+        return path["aspath"]["string"] == "64500" and sorted(found) == sorted(wanted)
+
+    try:
+        wait_until(there, 30, "FRR has the route with its path and communities")
+    finally:
+        bed.apply(bed.peer("frr", 64512, FRR))
+        bed.apply(metallb("BGPAdvertisement", "base", communities=[]))
+
+    def plain() -> bool:
+        return [path.communities for path in bed.frr.learned(4).get(PREFIX, [])] == [()]
+
+    wait_until(plain, 30, "FRR has the route without communities")
