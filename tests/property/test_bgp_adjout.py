@@ -1,7 +1,7 @@
 """Adj-RIB-Out under any sequence of events: receivers end with what is desired, told the least.
 
-Three peers share an encoder: two on the same terms, one on others. Each has a receiver that reads
-what was taken and objects to what it did not need to hear.
+Three peers share an encoder: two internal ones on the same terms, and an external one. Each has a
+receiver that reads what was taken and objects to what it did not need to hear.
 """
 
 from hypothesis import given, settings
@@ -20,7 +20,7 @@ from clarion.proto.bgp.iana import (
     RefreshSubtype,
 )
 from clarion.proto.bgp.routes import Route, RouteTable, Terms
-from clarion.proto.bgp.update import Update, decode_update
+from clarion.proto.bgp.update import decode_update
 from clarion.proto.bgp.wire import Framer, decode_route_refresh
 
 V4, V6 = parse_address("192.0.2.1"), parse_address("2001:db8::1")
@@ -36,7 +36,7 @@ BOTH = Terms(
 )
 ONLY_IPV6 = Terms(
     local_asn=64512,
-    internal=True,
+    internal=False,
     four_octet_asn=True,
     next_hops=((IPV6_UNICAST, OTHER_V6),),
     message_bytes=BGP_EXTENDED_MESSAGE_BYTES,
@@ -49,7 +49,8 @@ Attributes = tuple[int | None, tuple[int, ...], Address | None]
 class Receiver:
     """A peer as RFC 4271 has it: a table, and an opinion about needless words."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, internal: bool) -> None:
+        self._internal = internal
         self.table: dict[Prefix, Attributes] = {}
         self.asked: dict[Prefix, None] = {}
         self.stale: dict[Prefix, None] = {}
@@ -63,7 +64,7 @@ class Receiver:
                 self._refresh(frame.body)
             else:
                 assert frame.type is MessageType.UPDATE
-                self._update(decode_update(frame.body, four_octet_asn=True, internal=True))
+                self._update(frame.body)
 
     def ask(self, family: Family) -> None:
         self.asked |= dict.fromkeys(self._of(family))
@@ -81,7 +82,8 @@ class Receiver:
         for prefix in self._of(message.family):
             assert prefix not in self.stale, "RFC 7313 §4.2: stale routes go when the refresh ends"
 
-    def _update(self, update: Update) -> None:
+    def _update(self, body: bytes) -> None:
+        update = decode_update(body, four_octet_asn=True, internal=self._internal)
         assert update.faults == ()
         if update.end_of_rib is not None:
             self.ended.append(update.end_of_rib)
@@ -127,7 +129,7 @@ class World:
 
     def start(self, peer: int) -> None:
         self.outs[peer].start(TERMS[peer])
-        self.receivers[peer] = Receiver()
+        self.receivers[peer] = Receiver(internal=TERMS[peer].internal)
 
     def stop(self, peer: int) -> None:
         self.outs[peer].stop()
@@ -158,7 +160,11 @@ class World:
             self.take(peer, BGP_CHUNK_BYTES)
         hops = dict(terms.next_hops)
         assert receiver.table == {
-            prefix: (route.local_pref, route.communities, hops[FAMILY_OF_VERSION[prefix.version]])
+            prefix: (
+                route.local_pref if terms.internal else None,
+                route.communities,
+                hops[FAMILY_OF_VERSION[prefix.version]],
+            )
             for prefix, route in self.desired.items()
             if FAMILY_OF_VERSION[prefix.version] in hops and route.communities != TOO_MANY
         }

@@ -15,12 +15,16 @@ from clarion.base.limits import (
 )
 from clarion.proto.bgp.adjout import AdjOut
 from clarion.proto.bgp.attrs import AsSegment, LargeCommunity
+from clarion.proto.bgp.config import State
 from clarion.proto.bgp.encoder import Encoder
 from clarion.proto.bgp.iana import IPV4_UNICAST, IPV6_UNICAST, MessageType, SegmentType
 from clarion.proto.bgp.routes import Route, RouteTable, Terms
 from clarion.proto.bgp.update import Update, decode_update
 from clarion.proto.bgp.wire import Framer
 
+from .bgp_kit import link, updates
+
+LARGE = LargeCommunity(64512, 1, 2)
 V4, V6 = parse_address("192.0.2.1"), parse_address("2001:db8::1")
 
 
@@ -330,3 +334,34 @@ def test_extended_messages_hold_sixteen_times_as_much() -> None:
             announced.append(len(update.announced))
     # 65,535 octets less 23, 13 of attributes and 25 of MP_REACH_NLRI; two End-of-RIB markers.
     assert announced == [13_000, 3851, 49, 0, 0]
+
+
+@pytest.mark.parametrize("by", ["set_routes", "change_routes"])
+@pytest.mark.parametrize(
+    ("after", "messages"),
+    [
+        ([Route(route.prefix, communities=(7,)) for route in hosts(256)], 1),
+        ([Route(route.prefix, large_communities=(LARGE,)) for route in hosts(256)], 1),
+        ([Route(route.prefix, 100) for route in hosts(256)], 0),  # internal peers only
+        ([Route(parse_prefix("198.51.100.0/24"))], 2),  # aggregation: one here, 256 gone
+        (hosts(255), 1),
+        (hosts(256) + hosts(1, 6), 0),  # IPv6 was not negotiated
+    ],
+)
+def test_an_established_session_hears_of_a_change_in_the_least_updates(
+    by: str, after: list[Route], messages: int
+) -> None:
+    joined = link(right={"families": (IPV4_UNICAST,)})
+    joined.left.set_routes(hosts(256))
+    joined.start()
+    before, told = len(updates(joined, "left")), len(joined.captured)
+    if by == "set_routes":
+        joined.left.set_routes(after)
+    else:
+        wanted = {route.prefix: route for route in after}
+        gone: dict[Prefix, Route | None] = dict.fromkeys(route.prefix for route in hosts(256))
+        joined.left.change_routes(gone | wanted)
+    joined.settle()
+    assert len(updates(joined, "left")) - before == messages
+    assert len(joined.captured) - told == messages
+    assert joined.left.state is State.ESTABLISHED

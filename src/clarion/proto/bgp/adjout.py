@@ -16,7 +16,7 @@ from collections.abc import Collection, Mapping
 from clarion.base.addr import Prefix
 from clarion.proto.bgp.encoder import Encoder
 from clarion.proto.bgp.iana import FAMILY_OF_VERSION, Family, RefreshSubtype
-from clarion.proto.bgp.routes import Group, Route, RouteTable, Terms, fits, group_of, grouped
+from clarion.proto.bgp.routes import Group, Route, RouteTable, Terms, fits, group_of, grouped, heard
 from clarion.proto.bgp.update import end_of_rib
 from clarion.proto.bgp.wire import RouteRefresh, encode_route_refresh
 
@@ -29,8 +29,8 @@ class _Asked(enum.Enum):
     AGAIN = enum.auto()
 
 
-_Had = Route | _Asked | None
-"""What the peer has of a prefix; None for nothing."""
+_Had = Group | _Asked | None
+"""The group in which the peer has a prefix, as it heard it; None when it has nothing."""
 
 
 class AdjOut:
@@ -132,17 +132,22 @@ class AdjOut:
         if new is None:
             if had is not None:
                 self._withdrawals[prefix.version][prefix] = had
-        elif new != had:
-            self._updates.setdefault(group_of(new), {})[prefix] = had
+        elif (group := self._group(new)) != had:
+            self._updates.setdefault(group, {})[prefix] = had
+
+    def _group(self, route: Route) -> Group:
+        """The group of a route as the peer hears it."""
+        assert self._terms is not None
+        return heard(group_of(route), internal=self._terms.internal)
 
     def _unwait(self, prefix: Prefix, desired: Route | None) -> _Had:
         """Let a prefix no longer wait; returns what the peer has of it."""
         if desired is None:
             return self._withdrawals[prefix.version].pop(prefix, None)
-        group = group_of(desired)
+        group = self._group(desired)
         waiting = self._updates.get(group)
         if waiting is None or prefix not in waiting:
-            return desired
+            return group
         had = waiting.pop(prefix)
         if not waiting:
             del self._updates[group]
@@ -163,9 +168,11 @@ class AdjOut:
 
     def _announce_all(self, groups: Mapping[Group, Mapping[Prefix, None]]) -> None:
         """Let prefixes wait of which the peer has nothing."""
+        assert self._terms is not None
         for group, prefixes in groups.items():
             if group[0] in self._versions:
-                self._updates[group] = dict.fromkeys(prefixes)
+                same = heard(group, internal=self._terms.internal)
+                self._updates.setdefault(same, {}).update(dict.fromkeys(prefixes))
 
     def stop(self) -> None:
         """The connection is gone, and with it all the peer had."""
@@ -195,7 +202,7 @@ class AdjOut:
             withdrawals[prefix] = _Asked.AGAIN
         for prefix, route in self._desired.items():
             if prefix.version == version:
-                waiting = self._updates.setdefault(group_of(route), {})
+                waiting = self._updates.setdefault(self._group(route), {})
                 if waiting.get(prefix, _Asked.AGAIN) is not None:
                     waiting[prefix] = _Asked.AGAIN
 

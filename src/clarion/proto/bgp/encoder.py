@@ -24,7 +24,6 @@ from clarion.proto.bgp.attrs import (
 from clarion.proto.bgp.iana import (
     FAMILY_OF_VERSION,
     IPV4_UNICAST,
-    NON_TRANSITIVE,
     AttributeCode,
     AttributeFlag,
     Family,
@@ -64,7 +63,7 @@ class Encoder:
 
     Both methods put as many of `waiting` into a message as it takes; there is at least one, and
     all are of one family. The last ones go first: what changed last, and where a map is cut
-    cheaply.
+    cheaply. A group is given as the peer hears it.
 
     Attributes:
         octets: In the messages that are kept.
@@ -147,6 +146,9 @@ def _family(family: Family) -> bytes:
 def _attributes(terms: Terms, group: Group, next_hop: Address) -> bytes:
     """The attributes of a group besides the multiprotocol ones."""
     version, local_pref, communities, large, extended, bandwidth = group
+    if bandwidth:  # RFC 10005 §3.1: to external peers too, it is the next router that shares out
+        link = link_bandwidth_community(terms.local_asn, bandwidth)
+        extended = tuple(sorted({*extended, link}))
     path: tuple[AsSegment, ...] = ()
     if not terms.internal:  # RFC 4271 §5.1.2: our ASN to external peers, empty to internal
         path = (AsSegment(SegmentType.AS_SEQUENCE, (terms.local_asn,)),)
@@ -158,21 +160,10 @@ def _attributes(terms: Terms, group: Group, next_hop: Address) -> bytes:
         next_hop=next_hop if version == 4 and next_hop.version == 4 else None,
         # RFC 4271 §5.1.5: always to internal peers, never to external ones.
         local_pref=local_pref if terms.internal else None,
-        communities=tuple(sorted(set(communities))),
-        extended_communities=_extended(terms, extended, bandwidth),
+        communities=communities,
+        extended_communities=extended,
         # RFC 6793 §4.2.2: the true path, for those beyond a two-octet speaker.
         as4_path=path if needs_as4 else None,
-        # RFC 8092 §6: no duplicates.
-        large_communities=tuple(sorted(set(large))),
+        large_communities=large,
     )
     return encode_attributes(attributes, four_octet_asn=terms.four_octet_asn)
-
-
-def _extended(terms: Terms, communities: tuple[int, ...], bandwidth: float) -> tuple[int, ...]:
-    """The extended communities that a peer is sent, each once and in ascending order."""
-    found = set(communities)
-    if not terms.internal:  # RFC 4360 §6: non-transitive ones do not cross the border of an AS
-        found = {community for community in found if not community & NON_TRANSITIVE}
-    if bandwidth:  # RFC 10005 §3.1 lets it cross: the next router is the one that shares out
-        found.add(link_bandwidth_community(terms.local_asn, bandwidth))
-    return tuple(sorted(found))

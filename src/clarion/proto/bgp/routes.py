@@ -1,6 +1,7 @@
 """Routes as users ask for them, and the terms on which a connection carries them."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator
+from functools import lru_cache
 from operator import attrgetter
 from typing import Final
 
@@ -9,7 +10,7 @@ import msgspec
 from clarion.base.addr import Address, Prefix
 from clarion.base.limits import BGP_COMMUNITY_BYTES_MAX, BGP_MESSAGE_BYTES
 from clarion.proto.bgp.attrs import LargeCommunity
-from clarion.proto.bgp.iana import Family
+from clarion.proto.bgp.iana import NON_TRANSITIVE, Family
 
 
 class Route(msgspec.Struct, frozen=True, order=True, gc=False):
@@ -40,6 +41,24 @@ group_of: Final[Callable[[Route], Group]] = attrgetter(
     "link_bandwidth",
 )
 """The group of a route."""
+
+
+@lru_cache(maxsize=256)
+def heard(group: Group, *, internal: bool) -> Group:
+    """What a peer hears of a group: two that sound the same are one to it."""
+    version, local_pref, communities, large, extended, bandwidth = group
+    if not internal:
+        local_pref = 0  # RFC 4271 §5.1.5: never to external peers
+        # RFC 4360 §6: non-transitive communities do not cross the border of an AS.
+        extended = tuple(each for each in extended if not each & NON_TRANSITIVE)
+    return (
+        version,
+        local_pref,
+        tuple(sorted(set(communities))),
+        tuple(sorted(set(large))),  # RFC 8092 §6: no duplicates
+        tuple(sorted(set(extended))),
+        bandwidth,
+    )
 
 
 def fits(group: Group) -> bool:
