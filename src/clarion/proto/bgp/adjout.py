@@ -172,7 +172,10 @@ class AdjOut:
         for group, prefixes in groups.items():
             if group[0] in self._versions:
                 same = heard(group, internal=self._terms.internal)
-                self._updates.setdefault(same, {}).update(dict.fromkeys(prefixes))
+                if same in self._updates:
+                    self._updates[same].update(dict.fromkeys(prefixes))
+                else:  # made at its full size, and not in steps
+                    self._updates[same] = dict.fromkeys(prefixes)
 
     def stop(self) -> None:
         """The connection is gone, and with it all the peer had."""
