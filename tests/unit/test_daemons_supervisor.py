@@ -7,9 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
+import msgspec
 
 from clarion.base import limits
+from clarion.base.duration import parse_duration
+from clarion.daemons.standalone import StandaloneOptions, programs
 from clarion.daemons.supervisor import Child, Children
 from clarion.edge.logs import Log
 
@@ -99,18 +101,31 @@ def test_a_child_that_ends_is_started_again(tmp_path: Path) -> None:
     run(play)
 
 
-def test_a_child_that_does_not_stop_is_killed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(limits, "CHILD_STOP_SECONDS", 0.2)
-
+def test_a_child_that_does_not_stop_in_its_time_is_killed(tmp_path: Path) -> None:
     async def play() -> None:
         children = Children(Log("test"))
-        children.start(child(tmp_path, "one", STUBBORN))
+        stubborn = child(tmp_path, "one", STUBBORN)
+        children.start(msgspec.structs.replace(stubborn, stop_seconds=0.2))
         await noted(tmp_path, "one ready")
         await children.stop()
 
     run(play)
+
+
+def test_a_speaker_that_sheds_its_traffic_has_time_for_it(tmp_path: Path) -> None:
+    options = StandaloneOptions(
+        data_dir=tmp_path,
+        listen="127.0.0.1:6480",
+        node_name="solo",
+        speaker_http="",
+        controller_http="",
+        graceful_shutdown=90.0,
+    )
+    *others, speaker = programs(options)
+    assert speaker.stop_seconds == limits.CHILD_STOP_SECONDS + 90
+    assert {other.stop_seconds for other in others} == {limits.CHILD_STOP_SECONDS}
+    flag = speaker.command.index("--bgp-graceful-shutdown")
+    assert parse_duration(speaker.command[flag + 1]) == 90
 
 
 def test_the_kernel_ends_the_children_of_a_supervisor_that_is_killed(tmp_path: Path) -> None:
