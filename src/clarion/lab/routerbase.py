@@ -28,7 +28,7 @@ class Neighbor(msgspec.Struct, frozen=True, kw_only=True):
     address: str = ""
     listen_range: str = ""
     interface: str = ""
-    remote_as: int
+    remote_as: int | str
     families: tuple[Family, ...] = ()
     password: str = ""
     hold_time: int = 9
