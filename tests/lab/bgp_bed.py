@@ -18,8 +18,8 @@ from clarion.lab.netns import Namespace
 from clarion.lab.process import Process, wait_until
 from clarion.lab.routerbase import Family
 from clarion.lab.routers import Neighbor, Router, RouterConfig
-from clarion.proto.bgp.adjout import Route
 from clarion.proto.bgp.config import PeerConfig, SessionStatus, State
+from clarion.proto.bgp.routes import Route
 
 from .bgp_speaker_main import Command, Report
 

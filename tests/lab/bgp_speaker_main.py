@@ -13,8 +13,8 @@ import msgspec
 from clarion.edge.bgp import BgpSpeaker
 from clarion.edge.bgp_listener import ListenerStatus
 from clarion.edge.clock import SystemClock, SystemEntropy
-from clarion.proto.bgp.adjout import Route
 from clarion.proto.bgp.config import PeerConfig, SessionStatus
+from clarion.proto.bgp.routes import Route
 from clarion.proto.bgp.session import StateChanged
 
 COMMAND_BYTES = 64 << 20

@@ -10,9 +10,9 @@ from clarion.base.addr import parse_address, parse_prefix
 from clarion.lab.netns import Namespace
 from clarion.lab.process import wait_until
 from clarion.lab.routers import Neighbor, Router
-from clarion.proto.bgp.adjout import Route
 from clarion.proto.bgp.attrs import LargeCommunity
 from clarion.proto.bgp.config import State
+from clarion.proto.bgp.routes import Route
 
 from .bgp_bed import (
     BOTH,

@@ -5,10 +5,10 @@ from typing import Any
 import msgspec
 
 from clarion.base.addr import Address, parse_address, parse_prefix
-from clarion.proto.bgp.adjout import Route
 from clarion.proto.bgp.config import PeerConfig
 from clarion.proto.bgp.iana import MessageType
 from clarion.proto.bgp.notify import Notification, decode_notification
+from clarion.proto.bgp.routes import Route
 from clarion.proto.bgp.update import Update, decode_update
 from clarion.testing.bgplink import BgpLink
 

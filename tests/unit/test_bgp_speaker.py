@@ -15,10 +15,10 @@ from clarion.edge.bgp import BgpSpeaker
 from clarion.edge.bgp_host import default_router_id
 from clarion.edge.clock import SystemClock, SystemEntropy
 from clarion.edge.ifaddrs import InterfaceAddress, companions, interface_addresses
-from clarion.proto.bgp.adjout import Route
 from clarion.proto.bgp.config import ChangeEffect, PeerConfig, SessionStatus, State
 from clarion.proto.bgp.iana import MessageType
 from clarion.proto.bgp.open import Capabilities, decode_open, encode_open, make_open
+from clarion.proto.bgp.routes import Route
 from clarion.proto.bgp.wire import KEEPALIVE, Frame, Framer
 
 LOOPBACK = parse_address("127.0.0.1")

@@ -4,10 +4,10 @@ import msgspec
 
 from clarion.decide.advertise import AdvertisedRoute
 from clarion.decide.settings import Peer
-from clarion.proto.bgp.adjout import Route
 from clarion.proto.bgp.attrs import LargeCommunity
 from clarion.proto.bgp.config import DynamicAsn, PeerConfig
 from clarion.proto.bgp.iana import IPV4_UNICAST, IPV6_UNICAST
+from clarion.proto.bgp.routes import Route
 
 WEIGHT_OCTETS_PER_SECOND = 125_000
 """The bandwidth that stands for one endpoint: 1 Mbit/s, the unit in which FRR counts it."""

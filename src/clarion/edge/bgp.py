@@ -18,7 +18,6 @@ from clarion.edge.bgp_listener import Listeners, ListenerStatus
 from clarion.edge.bgp_neighborhood import Neighborhood, NeighborhoodStatus
 from clarion.edge.bgp_peer import OnChange, PeerDriver
 from clarion.edge.ifaddrs import InterfaceWatch, interface_addresses
-from clarion.proto.bgp.adjout import Route
 from clarion.proto.bgp.config import (
     ChangeEffect,
     PeerConfig,
@@ -27,6 +26,7 @@ from clarion.proto.bgp.config import (
     change_effect,
 )
 from clarion.proto.bgp.iana import BGP_PORT, Cease
+from clarion.proto.bgp.routes import Route
 from clarion.proto.bgp.session import StateChanged
 
 

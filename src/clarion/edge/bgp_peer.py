@@ -9,10 +9,10 @@ from clarion.base.errors import InvalidInputError
 from clarion.base.limits import BGP_CHUNK_BYTES
 from clarion.edge import tcp
 from clarion.edge.bgp_host import Host, why
-from clarion.proto.bgp.adjout import Route
 from clarion.proto.bgp.config import Direction, PeerConfig
 from clarion.proto.bgp.iana import Cease
 from clarion.proto.bgp.notify import encode_notification
+from clarion.proto.bgp.routes import Route
 from clarion.proto.bgp.session import Dial, Drop, Session, StateChanged
 
 OnChange = Callable[[str, StateChanged], None]
