@@ -120,11 +120,12 @@ def exabgp(task: Task) -> Process:
 
 
 def gobgp(task: Task) -> Process:
-    """GoBGP 3: the routes come as a dump in MRT format (RFC 6396), which it reads fastest."""
+    """GoBGP 3: the routes come as a dump in MRT format (RFC 6396), and then the neighbours.
+
+    With neighbours that are up already it would send an UPDATE for each of the few routes that its
+    client has brought since the one before.
+    """
     lines = ["[global.config]", f"as = {OUR_ASN}", f'router-id = "{OURS}"']
-    for receiver in task.receivers:
-        lines += ["[[neighbors]]", "[neighbors.config]", f'neighbor-address = "{receiver}"']
-        lines += [f"peer-as = {THEIR_ASN}", "[neighbors.timers.config]", "connect-retry = 1"]
     path = task.file("gobgpd.toml", "\n".join(lines))
     argv = ["gobgpd", "-f", str(path), "--api-hosts", "127.0.0.1:50051", "--pprof-disable"]
     process = task.host.popen(argv, log="gobgpd.log")
@@ -137,6 +138,8 @@ def gobgp(task: Task) -> Process:
     addresses = task.addresses
     dump = task.file("routes.mrt", mrt_dump(addresses + addresses[-1:] * MRT_PADDING))
     task.host.run(["gobgp", "mrt", "inject", "global", str(dump)], timeout=300)
+    for receiver in task.receivers:
+        task.host.run(["gobgp", "neighbor", "add", receiver, "as", str(THEIR_ASN)])
     return process
 
 
