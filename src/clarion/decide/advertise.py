@@ -188,24 +188,20 @@ class RouteTable:
         old = self._parts.pop(service, ())
         if parts:
             self._parts[service] = parts
-        weight = decision.weights.get(node, 0) if decision and self._weighted else 0
-        if weight != self._weights.get(service, 0):
-            self._weights[service] = weight
+        weight = decision.weights.get(node, 0) if decision and self._weighted and parts else 0
+        if weight != self._weights.pop(service, 0):
             self._dirty.update(prefix for _, prefix in parts)
-        if not (parts and weight):
-            self._weights.pop(service, None)
+        if weight:
+            self._weights[service] = weight
         if parts == old:
             return
         for name, prefix in old:
             self._take(service, name, prefix)
         for name, prefix in parts:
             sources = self._sources.setdefault(prefix, {})
-            if name not in sources:
-                sources[name] = set()
+            if self._weighted or name not in sources:
                 self._dirty.add(prefix)
-            sources[name].add(service)
-            if self._weighted:
-                self._dirty.add(prefix)
+            sources.setdefault(name, set()).add(service)
 
     def _take(self, service: ObjectKey, name: str, prefix: Prefix) -> None:
         sources = self._sources[prefix]
@@ -260,7 +256,7 @@ class RouteTable:
         """What a user should know about a route."""
         names, services = self.sources(prefix)
         ads = [self._ads[name] for name in names]
-        found = [*_preference_notes(prefix, ads)]
+        found = [] if self._draining else [*_preference_notes(prefix, ads)]
         if any(ad.weighted for ad in ads):
             found.append(self._weight_note(prefix, services))
         if self._draining:
