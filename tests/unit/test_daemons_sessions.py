@@ -2,12 +2,13 @@
 
 import pytest
 
-from clarion.base.addr import parse_address
 from clarion.daemons.notices import SessionNotices
-from clarion.daemons.sessions import peer_label
+from clarion.daemons.sessionsamples import peer_label
+from clarion.decide.config import EMPTY, build_config
+from clarion.decide.snapshot import Snapshot
 from clarion.edge.events import EventRecorder, EventType
 from clarion.model.meta import KubeObject, ObjectKey, ObjectReference
-from clarion.proto.bgp.config import SessionStatus, State
+from clarion.proto.bgp.config import State
 from clarion.proto.bgp.session import StateChanged
 from clarion.testing import builders
 from clarion.testing.memoryapi import MemoryClient
@@ -79,11 +80,6 @@ def test_a_peer_that_is_gone_has_no_events() -> None:
     [("192.0.2.1", "192.0.2.1:179"), ("2001:db8::1", "[2001:db8::1]:179")],
 )
 def test_peers_are_labelled_as_metallb_labels_them(address: str, label: str) -> None:
-    status = SessionStatus(
-        name="frr",
-        peer_address=parse_address(address),
-        peer_port=179,
-        state=State.ACTIVE,
-        since=0.0,
-    )
-    assert peer_label(status) == label
+    objects = Snapshot(peers=(builders.peer("frr", address),))
+    settled = build_config(objects, EMPTY).config.peers["frr"]
+    assert peer_label(settled) == label

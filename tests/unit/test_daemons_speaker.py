@@ -19,6 +19,7 @@ from clarion.edge.procid import boot_id
 from clarion.model.core import Lease, LeaseSpec, Node
 from clarion.model.kinds import kind_of
 from clarion.model.meta import KubeObject, ObjectKey, ObjectMeta
+from clarion.model.sessions import BGPSessionStatus
 from clarion.testing import builders as b
 from clarion.testing.memoryapi import MemoryClient
 
@@ -60,8 +61,8 @@ class Recorder:
         shed = [route and GRACEFUL_SHUTDOWN in route.communities for route in self.routes.values()]
         self.said.append(f"stop, keep routes {keep_routes}, shed {shed}")
 
-    def states(self) -> dict[str, str]:
-        return self.up
+    def states(self) -> dict[str, BGPSessionStatus]:
+        return {name: BGPSessionStatus(peer=name, state=state) for name, state in self.up.items()}
 
     def samples(self) -> tuple[()]:
         return ()

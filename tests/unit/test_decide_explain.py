@@ -25,6 +25,7 @@ from clarion.decide.snapshot import Options, Snapshot
 from clarion.model.codec import load_manifests
 from clarion.model.core import Service
 from clarion.model.meta import KubeObject, ObjectKey
+from clarion.model.sessions import BGPSessionStatus, SessionEvent
 from clarion.testing import builders as b
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -182,6 +183,14 @@ PREFER: dict[str, Any] = {"families": (4, 6), "policy": "PreferDualStack"}
 L2, BGP, R = b.l2_advertisement("l2"), b.bgp_advertisement("bgp"), b.peer("r")
 WEB, EP = b.service("web"), b.endpoints("web", "n1")
 WORKED = build_config(Snapshot.from_objects([P, L2])).config
+
+
+def heard(error: str, state: str = "Active") -> list[Any]:
+    """A world in which n1 reports why its session is down."""
+    report = BGPSessionStatus(node="n1", peer="r", state=state, last_error=SessionEvent(text=error))
+    return [*N, BGP, R, Observed(details={"n1": {"r": report}})]
+
+
 ELSEWHERE = ("speaker", "status")
 """Reasons that are no part of an answer: of the speaker's plan, and of `clarion status`."""
 RESTS = b.pool("p", "192.0.2.0/32", hold_down="10m")
@@ -302,6 +311,20 @@ ANSWERS: list[tuple[str, list[Any], str]] = [
     ("route-reported", [P, WEB, EP, *N, BGP, R, Observed(reports={"default/web": Report(telling={"n1": ("r",)})})], "service web"),
     ("route-missing", [P, WEB, EP, *N, BGP, R, Observed(reports={"default/web": Report(telling={"n1": ("r",)})})], "service web"),
     ("route-elsewhere", [P, WEB, EP, *N, b.bgp_advertisement(nodes=["zone=west"]), R, Observed(reports={"default/web": Report(telling={"n1": ("r",)})})], "service web"),
+    ("session-begins", [*N, BGP, R, Observed(details={"n1": {"r": BGPSessionStatus(node="n1", state="Connect")}})], "peer r"),
+    ("session-port-closed", heard("cannot connect to 198.51.100.1 port 179: Connection refused"), "peer r"),
+    ("session-no-route", heard("cannot connect to 198.51.100.1 port 179: No route to host"), "peer r"),
+    ("session-no-answer", heard("the peer does not answer the attempt to connect (a wrong password looks the same)"), "peer r"),
+    ("session-wrong-asn", heard("the peer sent OPEN Message Error/Bad Peer AS"), "peer r"),
+    ("session-same-id", heard("the peer sent OPEN Message Error/Bad BGP Identifier"), "peer r"),
+    ("session-hold-refused", heard("the peer sent OPEN Message Error/Unacceptable Hold Time"), "peer r"),
+    ("session-peer-silent", heard("the peer sent nothing in the hold time of 9 s"), "peer r"),
+    ("session-path-lost", heard("BFD: control detection time expired"), "peer r"),
+    ("session-too-many-prefixes", heard("the peer announces more than 10 ipv4-unicast prefixes"), "peer r"),
+    ("session-shut", heard('the peer sent Cease/Administrative Shutdown: "maintenance"'), "peer r"),
+    ("session-not-configured", heard("the peer sent Cease/Connection Rejected"), "peer r"),
+    ("session-cut", heard("Peer closed the session", "Idle"), "peer r"),
+    ("session-failed", heard("something else", "Idle"), "peer r"),
 ]  # fmt: skip
 
 

@@ -123,7 +123,7 @@ CASES = [
         "failed",
         "default/web by n1 and n2",
     ),
-    ("definitions", facts(), "ok", "9 definitions"),
+    ("definitions", facts(), "ok", "10 definitions"),
     ("definitions", facts(definitions=DEFINITIONS[1:]), "failed", "bfdprofiles.metallb.io"),
     (
         "definitions",

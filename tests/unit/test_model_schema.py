@@ -168,7 +168,7 @@ def test_all_cel_rules_are_used() -> None:
 
 def test_definitions_as_the_api_reads_them() -> None:
     by_name = {crd["metadata"]["name"]: crd for crd in custom_resource_definitions()}
-    assert len(by_name) == 9
+    assert len(by_name) == 10
     for crd in by_name.values():
         typed = from_builtins(crd, CustomResourceDefinition)
         assert sum(version.storage for version in typed.spec.versions) == 1

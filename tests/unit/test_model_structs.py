@@ -103,5 +103,5 @@ def test_registry_agrees_with_the_structs() -> None:
         assert kinds.kind_of(empty) is kind
         assert kind.plural == kind.plural.lower()
     custom = [kind for kind in kinds.KINDS if kind.custom]
-    assert len(custom) == 10
+    assert len(custom) == 11
     assert all(kind.status_subresource and kind.namespaced for kind in custom)

@@ -146,10 +146,11 @@ BGP_LISTEN_RETRY_SECONDS = 10.0
 ND_RECEIVE_BATCH = 16
 ND_MESSAGE_BYTES = 2048
 # Router Advertisements there, at random intervals in between (RFC 4861 §6.2.1; FRR takes 10 s for
-# unnumbered peers too); an answer to a question waits up to so long, and until so long after the
-# last advertisement (§10: MAX_RA_DELAY_TIME, MIN_DELAY_BETWEEN_RAS).
+# unnumbered peers too), the first ones at the shortest. An answer to a question waits up to so
+# long, and until so long after the last one (§10: MAX_RA_DELAY_TIME, MIN_DELAY_BETWEEN_RAS).
 ND_ADVERTISE_SECONDS_MIN = 3.3
 ND_ADVERTISE_SECONDS_MAX = 10.0
+ND_EARLY_ADVERTISEMENTS = 3
 ND_ANSWER_DELAY_SECONDS = 0.5
 ND_ANSWER_GAP_SECONDS = 3.0
 # Our own questions: how many, and how far apart (RFC 4861 §10: MAX_RTR_SOLICITATIONS,
@@ -180,6 +181,11 @@ FRR_LOOK_SECONDS = 3.0
 FRR_ANSWER_SECONDS = 20.0
 # Octets of one answer; the configuration of 100,000 prefixes has about 20 million.
 FRR_ANSWER_BYTES_MAX = 64 << 20
+
+# What is news of a BGP session is written to its object at once, but not more often than this.
+SESSION_NEWS_SECONDS = 1.0
+# Counts of a session, and attempts that fail as the last one did, are written so often at most.
+SESSION_COUNTS_SECONDS = 60.0
 
 assert BGP_RECONNECT_SECONDS_MIN < BGP_RECONNECT_SECONDS_MAX
 # Attributes besides communities and MP_REACH_NLRI with one IPv6 prefix take less than 256 octets.

@@ -32,6 +32,7 @@ from clarion.model.annotations import LABEL_SERVICE_NAME, LABEL_SERVICE_NAMESPAC
 from clarion.model.core import EndpointSlice, Lease, Namespace, Service
 from clarion.model.meta import CONFIGURATION_NAMESPACES, KubeObject, ObjectKey
 from clarion.model.metallb import ServiceBGPStatus, ServiceL2Status
+from clarion.model.sessions import BGPSession, BGPSessionStatus
 
 REPORTS_READ = 8
 """Services on one address whose reports are read; more of them share no address in practice."""
@@ -76,6 +77,10 @@ async def _read(
         observed, interfaces, settings = await _leases(client, inside, clock.now())
         alive = frozenset(node for node, item in observed.speakers.items() if item.lives)
         asked = _asked(services, question)[:REPORTS_READ]
+        told_of = await _list(client, BGPSession, inside)
+        observed = with_details(
+            observed, (each for each in told_of if isinstance(each, BGPSession))
+        )
         reports = [await _report(client, inside, key, alive) for key in asked]
     objects: list[KubeObject | SecretFacts] = list(found)
     snapshot = Snapshot.from_objects(
@@ -161,6 +166,22 @@ def observed_of(speakers: Iterable[Lease], controller: Lease | None, now: dateti
             if programs[node_of(lease)].lives
         },
     )
+
+
+def with_details(observed: Observed, told: Iterable[BGPSession]) -> Observed:
+    """The same with what live speakers tell in BGPSession objects.
+
+    Where a speaker writes none, because it is older or the kind has no definition, the word on its
+    Lease remains.
+    """
+    details: dict[str, dict[str, BGPSessionStatus]] = {}
+    sessions = {node: dict(states) for node, states in observed.sessions.items()}
+    for item in told:
+        node, peer = item.status.node, item.status.peer
+        if node in sessions and item.status.state:
+            details.setdefault(node, {})[peer] = item.status
+            sessions[node][peer] = item.status.state
+    return msgspec.structs.replace(observed, sessions=sessions, details=details)
 
 
 def node_of(lease: Lease) -> str:

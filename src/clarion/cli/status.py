@@ -7,13 +7,14 @@ It shows what the running programs reported to the API, and which of them live; 
 import asyncio
 from collections.abc import Iterable, Iterator
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
 
 from clarion.cli.render import on_terminal, print_json, print_table, styled
 from clarion.decide.observed import Observed, Program
+from clarion.decide.sessions import why_down
 from clarion.model.core import Lease, Service
 from clarion.model.metallb import (
     ConfigurationState,
@@ -21,6 +22,10 @@ from clarion.model.metallb import (
     ServiceBGPStatus,
     ServiceL2Status,
 )
+from clarion.model.sessions import BGPSession
+
+if TYPE_CHECKING:
+    from clarion.edge.kubeclient import KubeClient, Selection
 
 REFRESH_SECONDS = 2.0
 CLEAR = "\x1b[H\x1b[2J"
@@ -37,14 +42,15 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     leases: tuple[Lease, ...]
     controller: Lease | None
     states: tuple[ConfigurationState, ...]
+    sessions: tuple[BGPSession, ...] = ()
     at: datetime
 
     @property
     def programs(self) -> Observed:
         """Which programs live."""
-        from clarion.cli.live import observed_of
+        from clarion.cli.live import observed_of, with_details
 
-        return observed_of(self.leases, self.controller, self.at)
+        return with_details(observed_of(self.leases, self.controller, self.at), self.sessions)
 
     def silent(self) -> frozenset[str]:
         """Nodes of which no live speaker is seen, but something is told."""
@@ -110,8 +116,19 @@ async def observe(kubeconfig: str, namespace: str) -> State:
             leases=tuple(await client.list_all(Lease, speakers)),
             controller=await controller_lease(client, inside.namespace),
             states=tuple(await client.list_all(ConfigurationState, inside)),
+            sessions=await _sessions(client, inside),
             at=SystemClock().now(),
         )
+
+
+async def _sessions(client: "KubeClient", inside: "Selection") -> tuple[BGPSession, ...]:
+    """The sessions; none where the cluster does not have the kind yet."""
+    from clarion.edge.kubeclient import NotFoundError
+
+    try:
+        return tuple(await client.list_all(BGPSession, inside))
+    except NotFoundError:
+        return ()
 
 
 def alarms(programs: Observed) -> list[str]:
@@ -139,6 +156,10 @@ def tables_of(observed: State) -> dict[str, tuple[Row, list[Row]]]:
         "Speakers": (
             ("node", "alive", "lease renewed", "interfaces", "sessions"),
             list(_speaker_rows(observed)),
+        ),
+        "Sessions": (
+            ("peer", "node", "state", "BFD", "since", "prefixes", "why not"),
+            list(_session_rows(observed.programs)),
         ),
         "Alarms": (("alarm",), [(text,) for text in alarms(observed.programs)]),
         "Problems": (("seen by", "problem"), list(_problem_rows(observed.states))),
@@ -202,6 +223,31 @@ def _speaker_rows(observed: State) -> Iterator[Row]:
         sessions = ", ".join(f"{peer} {state}" for peer, state in (known or {}).items())
         told = "unknown" if known is None else sessions or "none"
         yield node, *_alive(programs.speakers[node]), interfaces, told
+
+
+def _session_rows(programs: Observed) -> Iterator[Row]:
+    """The sessions of live speakers, those with one peer together."""
+    found = [
+        (peer, node, state)
+        for node, all_ in programs.sessions.items()
+        for peer, state in all_.items()
+    ]
+    for peer, node, state in sorted(found):
+        known = programs.details.get(node, {}).get(peer)
+        if known is None:
+            yield peer, node, state, "-", "-", "-", "-"
+            continue
+        count = known.prefixes.announced if known.prefixes else None
+        why = why_down(known)
+        yield (
+            peer,
+            node,
+            state,
+            known.bfd.state if known.bfd else "-",
+            known.since or "-",
+            "-" if count is None else str(count),
+            why.text if why else "-",
+        )
 
 
 def _alive(program: Program) -> tuple[str, str]:

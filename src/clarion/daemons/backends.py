@@ -9,6 +9,7 @@ from clarion.decide.settings import Peer
 from clarion.edge.metrics import Sample
 from clarion.edge.pulse import PulseClient
 from clarion.model.metallb import BFDProfileSpec
+from clarion.model.sessions import BGPSessionStatus
 
 
 class BgpBackend(Protocol):
@@ -50,8 +51,8 @@ class BgpBackend(Protocol):
                 graceful restart was agreed on (RFC 4724).
         """
 
-    def states(self) -> dict[str, str]:
-        """Peer -> state of its session in BGP's words (RFC 4271 §8.2.2), as far as known."""
+    def states(self) -> dict[str, BGPSessionStatus]:
+        """Peer -> how its session stands, of the peers of which that is known, sorted."""
 
     def samples(self) -> Iterable[Sample]:
         """Metrics of the sessions."""

@@ -16,6 +16,8 @@ from clarion.base import limits
 from clarion.base.addr import Prefix
 from clarion.daemons.notices import SessionNotices
 from clarion.daemons.runtime import Runtime
+from clarion.daemons.sessionreports import FrrSession, Moments, frr_session
+from clarion.daemons.sessionsamples import message_samples, peer_label, session_samples
 from clarion.decide.advertise import AdvertisedRoute
 from clarion.decide.communities import GRACEFUL_SHUTDOWN, ExtendedCommunity, format_community
 from clarion.decide.settings import Peer
@@ -24,6 +26,7 @@ from clarion.edge.frr import FrrError, Refusal, Vty
 from clarion.edge.pulse import PulseClient
 from clarion.edge.tasks import OnExit
 from clarion.model.metallb import BFDProfileSpec
+from clarion.model.sessions import BGPSessionStatus
 from clarion.proto.bgp.config import State
 from clarion.proto.bgp.session import StateChanged
 from clarion.proto.frr.config import (
@@ -42,17 +45,16 @@ from clarion.proto.frr.delta import Step, about, masked, parse, steps
 Routes = Mapping[Prefix, AdvertisedRoute]
 _STATES = {str(state): state for state in State}
 _DEFAULT_PORT = 179
-
-
-class Seen(msgspec.Struct, frozen=True, kw_only=True):
-    """What FRR tells of a session."""
-
-    state: str
-    reason: str = ""
-    established: int = 0
-    updates: int = 0
-    announced: int = 0
-    bfd: str = ""
+_DEFAULT_VRF = "default"
+_BFD_COUNTS = (
+    ("control-packet-input", metrics.BFD_CONTROL_INPUT),
+    ("control-packet-output", metrics.BFD_CONTROL_OUTPUT),
+    ("echo-packet-input", metrics.BFD_ECHO_INPUT),
+    ("echo-packet-output", metrics.BFD_ECHO_OUTPUT),
+    ("session-up", metrics.BFD_UPS),
+    ("session-down", metrics.BFD_DOWNS),
+    ("zebra-notifications", metrics.BFD_ZEBRA),
+)
 
 
 class FrrBackend:
@@ -60,6 +62,7 @@ class FrrBackend:
 
     Args:
         runtime: The surroundings.
+        node: Name of this node.
         folder: Where the sockets of FRR's daemons are.
         notices: Tells of ups and downs.
         on_change: Called after each change of a session.
@@ -70,18 +73,23 @@ class FrrBackend:
     def __init__(
         self,
         runtime: Runtime,
+        node: str,
         folder: Path,
         notices: SessionNotices,
         on_change: Callable[[], None],
     ) -> None:
         self._log = runtime.log
+        self._clock = runtime.clock
+        self._node = node
+        self._moments = Moments(runtime.clock)
         self._folder = folder
         self._notices = notices
         self._changed = on_change
         self._peers: dict[str, Peer] | None = None
         self._profiles: Mapping[str, BFDProfileSpec] = {}
         self._routes: dict[str, dict[Prefix, AdvertisedRoute]] = {}
-        self._seen: dict[str, Seen] = {}
+        self._seen: dict[str, FrrSession] = {}
+        self._bfd_counts: list[metrics.Sample] = []
         self._refused: dict[str, str] = {}
         self._failure = "FRR was not asked yet"
         self._stale = False
@@ -100,6 +108,7 @@ class FrrBackend:
         self._peers, self._profiles = dict(peers), dict(profiles)
         self._routes = {name: self._routes.get(name, {}) for name in peers}
         self._notices.keep(set(peers))
+        self._moments.keep(peers)
         self._log.info("peers in force", peers=sorted(peers))
         self._mark()
 
@@ -201,53 +210,85 @@ class FrrBackend:
         """Read the states of the sessions; a neighbour that FRR lost is told again."""
         async with Vty(self._folder, "bgpd") as bgpd:
             shown = await bgpd.show("show bgp vrf all neighbors json") if peers else {}
+        now = self._clock.monotonic()
+        paths = await self._look_at_paths(peers)
         seen = {}
         for name, peer in peers.items():
-            entry = shown.get(peer.vrf or "default", {}).get(peer.target)
+            entry = shown.get(peer.vrf or _DEFAULT_VRF, {}).get(peer.target)
             if isinstance(entry, dict):
-                seen[name] = _seen(entry)
+                when = self._moments.of(name)
+                path = paths.get((peer.vrf or _DEFAULT_VRF, _path_of(peer, entry)), {})
+                seen[name] = frr_session(self._node, peer, entry, path, when, now)
             else:
                 self._stale = True
         self._take_over(seen)
 
-    def _take_over(self, seen: dict[str, Seen]) -> None:
+    async def _look_at_paths(
+        self, peers: Mapping[str, Peer]
+    ) -> dict[tuple[str, str], Mapping[str, Any]]:
+        """VRF and address -> FRR's words about a BFD session."""
+        self._bfd_counts = []
+        if not any(peer.bfd_profile for peer in peers.values()):
+            return {}
+        async with Vty(self._folder, "bfdd") as bfdd:
+            sessions = await bfdd.show("show bfd peers json")
+            counters = await bfdd.show("show bfd peers counters json")
+        for item in counters:
+            labels = item.get("peer", ""), item.get("vrf", _DEFAULT_VRF)
+            self._bfd_counts += [
+                family.sample(item[key], *labels) for key, family in _BFD_COUNTS if key in item
+            ]
+        return {(item.get("vrf", _DEFAULT_VRF), item.get("peer", "")): item for item in sessions}
+
+    def _take_over(self, seen: dict[str, FrrSession]) -> None:
         before, self._seen = self._seen, seen
         for name, now in seen.items():
-            old = before.get(name, Seen(state="Idle"))
-            if old.state != now.state:
-                self._log.info(
-                    "session", peer=name, state=now.state, before=old.state, reason=now.reason
-                )
-                was, is_ = (_STATES.get(item.state, State.IDLE) for item in (old, now))
+            old = before[name].report.state if name in before else str(State.IDLE)
+            state = now.report.state
+            if old != state:
+                self._log.info("session", peer=name, state=state, before=old, reason=now.reason)
+                was, is_ = (_STATES.get(item, State.IDLE) for item in (old, state))
                 self._notices.report(name, StateChanged(was, is_, now.reason))
-        if {n: s.state for n, s in before.items()} != {n: s.state for n, s in seen.items()}:
+        if {n: s.report for n, s in before.items()} != {n: s.report for n, s in seen.items()}:
             self._changed()
 
     def _missing(self) -> Iterable[str]:
         if self._failure:
             yield f"FRR: {self._failure}"
 
-    def states(self) -> dict[str, str]:
-        """Peer -> state of its session, as FRR tells it."""
-        return {name: seen.state for name, seen in sorted(self._seen.items())}
+    def states(self) -> dict[str, BGPSessionStatus]:
+        """Peer -> how its session stands, as FRR tells it."""
+        return {
+            name: self._with_pending(name, seen.report) for name, seen in sorted(self._seen.items())
+        }
+
+    def _with_pending(self, name: str, report: BGPSessionStatus) -> BGPSessionStatus:
+        """FRR tells what it sent; what it is to send is known here."""
+        counts, peer = report.prefixes, (self._peers or {}).get(name)
+        if counts is None or peer is None:
+            return report
+        told = sum(prefix.version in peer.families for prefix in self._routes.get(name, ()))
+        counts = msgspec.structs.replace(counts, pending=max(0, told - (counts.announced or 0)))
+        return msgspec.structs.replace(report, prefixes=counts)
 
     def samples(self) -> Iterator[metrics.Sample]:
         """The metrics of the sessions, under MetalLB's labels."""
         yield metrics.FRR_ANSWERS.sample(not self._failure)
         yield metrics.FRR_REFUSED.sample(len(self._refused))
+        reports = self.states()
         for name, peer in (self._peers or {}).items():
-            seen, label = self._seen.get(name), _label(peer)
-            yield metrics.BGP_SESSION_UP.sample(bool(seen and seen.state == "Established"), label)
-            if seen is not None:
-                yield metrics.BGP_ESTABLISHED.sample(seen.established, label)
-                yield metrics.BGP_UPDATES.sample(seen.updates, label)
-                yield metrics.BGP_ANNOUNCED.sample(seen.announced, label)
-                if seen.bfd:
-                    yield metrics.BFD_SESSION_UP.sample(
-                        seen.bfd == "Up", peer.target, peer.vrf or "default"
-                    )
-            told = (prefix.version in peer.families for prefix in self._routes.get(name, ()))
-            yield metrics.BGP_PENDING.sample(sum(told), label)
+            label = peer_label(peer)
+            seen = self._seen.get(name)
+            if seen is None:
+                yield metrics.BGP_SESSION_UP.sample(0, label)
+                continue
+            yield from session_samples(reports[name], label)
+            yield from message_samples(seen.sent, seen.received, label)
+            if seen.report.bfd:
+                up = seen.report.bfd.state == "up"
+                remote = seen.report.remote_address or peer.target
+                yield metrics.BFD_SESSION_UP.sample(up, remote, peer.vrf or _DEFAULT_VRF)
+        yield from self._bfd_counts
 
     @property
     def listener(self) -> object:
@@ -256,11 +297,7 @@ class FrrBackend:
 
     def shown(self) -> dict[str, object]:
         """What `/debug/snapshot` shows of the sessions."""
-        known = {
-            name: {"peer": _label(peer), **msgspec.to_builtins(self._seen.get(name, {}))}
-            for name, peer in sorted((self._peers or {}).items())
-        }
-        return {**known, **{what: {"problem": why} for what, why in self._refused.items()}}
+        return {**self.states(), **{what: {"problem": why} for what, why in self._refused.items()}}
 
 
 def _todo(running: str, config: FrrConfig) -> list[Step]:
@@ -368,22 +405,6 @@ def _object(step: Step, names: Mapping[str, str]) -> str:
     return f"BGPPeer {peer}" if peer else "BGP"
 
 
-def _seen(entry: dict[str, Any]) -> Seen:
-    families = entry.get("addressFamilyInfo", {}).values()
-    reasons = (entry.get("lastResetDueTo", ""), entry.get("lastNotificationReason", ""))
-    return Seen(
-        state=entry.get("bgpState", "Idle"),
-        reason=": ".join(filter(None, reasons)),
-        established=entry.get("connectionsEstablished", 0),
-        updates=entry.get("messageStats", {}).get("updatesSent", 0),
-        announced=sum(family.get("sentPrefixCounter", 0) for family in families),
-        bfd=entry.get("peerBfdInfo", {}).get("status", ""),
-    )
-
-
-def _label(peer: Peer) -> str:
-    """Address and port of the peer, as MetalLB labels its metrics; or its interface."""
-    if peer.address is None:
-        return peer.interface
-    host = f"[{peer.address}]" if peer.address.version == 6 else str(peer.address)
-    return f"{host}:{peer.port}"
+def _path_of(peer: Peer, entry: Mapping[str, Any]) -> str:
+    """The address under which bfdd knows the path to a peer."""
+    return str(peer.address or entry.get("bgpNeighborAddr", ""))

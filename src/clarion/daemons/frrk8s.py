@@ -13,11 +13,12 @@ from functools import partial
 
 from clarion.base import limits
 from clarion.base.addr import Prefix
+from clarion.daemons.notices import SessionNotices
 from clarion.daemons.runtime import Runtime
+from clarion.daemons.sessionsamples import peer_label, session_samples
 from clarion.daemons.writer import Writer
 from clarion.decide.advertise import AdvertisedRoute
-from clarion.decide.frrk8s import build_spec, configuration_name, session_states
-from clarion.decide.observed import UP
+from clarion.decide.frrk8s import build_spec, configuration_name, session_report, session_states
 from clarion.decide.settings import Peer
 from clarion.edge import metrics
 from clarion.edge.kubeclient import (
@@ -42,9 +43,13 @@ from clarion.model.frrk8s import (
 from clarion.model.kinds import Kind
 from clarion.model.meta import KubeObject, ObjectKey, ObjectMeta
 from clarion.model.metallb import BFDProfileSpec
+from clarion.model.sessions import BGPSessionStatus
+from clarion.proto.bgp.config import State
+from clarion.proto.bgp.session import StateChanged
 from clarion.proto.kube.failures import TroubleCode
 
 MISSING = "install frr-k8s (its kinds or its namespace are missing), or choose another --bgp"
+_STATES = {str(state): state for state in State}
 _SILENT = BGPSessionStateStatus(bgp_status="unknown", bfd_status="unknown")
 _OUTAGE = frozenset({0, 429})  # the writer tells of these
 
@@ -56,13 +61,19 @@ class FrrK8s:
         runtime: The surroundings; the Nodes must be followed.
         node: Name of this node.
         namespace: Where frr-k8s runs; empty: where this program's configuration lives.
+        notices: Tells of ups and downs.
         on_change: Called after each change of a session.
     """
 
     ends_sessions = False
 
     def __init__(
-        self, runtime: Runtime, node: str, namespace: str, on_change: Callable[[], None]
+        self,
+        runtime: Runtime,
+        node: str,
+        namespace: str,
+        notices: SessionNotices,
+        on_change: Callable[[], None],
     ) -> None:
         self._client = runtime.client
         self._log = runtime.log.bind(backend="frr-k8s")
@@ -70,6 +81,8 @@ class FrrK8s:
         self._nodes = runtime.informers.store(Node)
         self._key = ObjectKey(namespace or runtime.namespace, configuration_name(node))
         self._secrets = self._key.namespace if self._key.namespace == runtime.namespace else ""
+        self._notices = notices
+        self._before: dict[str, State] = {}
         self._changed = on_change
         self._peers: Mapping[str, Peer] | None = None
         self._profiles: Mapping[str, BFDProfileSpec] = {}
@@ -117,6 +130,8 @@ class FrrK8s:
         self._peers, self._profiles = dict(peers), dict(profiles)
         self._routes = {name: self._routes.get(name, {}) for name in peers}
         self._log.info("peers in force", peers=sorted(peers))
+        self._notices.keep(set(peers))
+        self._tell()
         self._wake.set()
         self._changed()
 
@@ -248,7 +263,18 @@ class FrrK8s:
             peer, vrf = item.status.peer, item.status.vrf
             self._log.info("session", peer=peer, vrf=vrf, state=now or "unknown", before=before)
         if self._peers is not None:
+            self._tell()
             self._changed()
+
+    def _tell(self) -> None:
+        """Tell of sessions that came up or were lost; frr-k8s does not say why."""
+        before, self._before = self._before, {}
+        for name, item in self._sessions().items():
+            now = self._before[name] = _STATES.get(item.bgp_status, State.IDLE)
+            old = before.get(name, State.IDLE)
+            if old is not now:
+                why = "" if now is State.ESTABLISHED else f"frr-k8s reports {item.bgp_status}"
+                self._notices.report(name, StateChanged(old, now, why))
 
     def _troubles(self) -> Iterator[str]:
         """Why what is decided may not be in force."""
@@ -272,15 +298,16 @@ class FrrK8s:
             self._peers or {}, (item.status for item in self._told.store.values())
         )
 
-    def states(self) -> dict[str, str]:
-        """Peer -> state of its session; peers of which frr-k8s is silent are left out."""
-        return {name: item.bgp_status for name, item in self._sessions().items()}
+    def states(self) -> dict[str, BGPSessionStatus]:
+        """Peer -> how its session stands; peers of which frr-k8s is silent are left out."""
+        peers = self._peers or {}
+        return {name: session_report(peers[name], item) for name, item in self._sessions().items()}
 
     def samples(self) -> Iterable[metrics.Sample]:
         """Whether sessions are up; the other metrics of sessions are frr-k8s' own."""
         peers = self._peers or {}
-        for name, state in self.states().items():
-            yield metrics.BGP_SESSION_UP.sample(state == UP, _label(peers[name]))
+        for name, report in self.states().items():
+            yield from session_samples(report, peer_label(peers[name]))
 
     @property
     def listener(self) -> object:
@@ -293,7 +320,7 @@ class FrrK8s:
         known = self._own.store.get(self._key)
         return {
             name: {
-                "peer": _label(peer),
+                "peer": peer_label(peer),
                 "state": sessions.get(name, _SILENT).bgp_status,
                 "bfd": sessions.get(name, _SILENT).bfd_status,
                 "prefixes": len(self._routes[name]),
@@ -303,11 +330,3 @@ class FrrK8s:
             }
             for name, peer in sorted((self._peers or {}).items())
         }
-
-
-def _label(peer: Peer) -> str:
-    """Address or interface, and port, as MetalLB labels its metrics."""
-    if peer.address is None:
-        return f"{peer.interface}:{peer.port}"
-    host = f"[{peer.address}]" if peer.address.version == 6 else str(peer.address)
-    return f"{host}:{peer.port}"

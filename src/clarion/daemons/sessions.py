@@ -8,6 +8,8 @@ from clarion.base.addr import Prefix
 from clarion.daemons.bfd import BfdWatch
 from clarion.daemons.notices import SessionNotices
 from clarion.daemons.runtime import Runtime
+from clarion.daemons.sessionreports import Moments, native_report
+from clarion.daemons.sessionsamples import message_samples, peer_label, session_samples
 from clarion.daemons.translate import bgp_route, peer_config
 from clarion.decide.advertise import AdvertisedRoute
 from clarion.decide.settings import Peer
@@ -16,8 +18,8 @@ from clarion.edge.bgp import BgpSpeaker
 from clarion.edge.pulse import PulseClient
 from clarion.edge.routes import on_link
 from clarion.model.metallb import BFDProfileSpec
+from clarion.model.sessions import BGPSessionStatus
 from clarion.proto.bfd.config import BfdStatus
-from clarion.proto.bgp.config import SessionStatus, State
 from clarion.proto.bgp.session import StateChanged
 
 STOP_COMMUNICATION = "speaker stops"
@@ -46,7 +48,6 @@ class Sessions:
         on_change: Callable[[], None],
     ) -> None:
         self._log = runtime.log
-        self._clock = runtime.clock
         self._made = partial(
             BgpSpeaker,
             node_name=node,
@@ -60,7 +61,9 @@ class Sessions:
         self._port = port
         self._notices = notices
         self._changed = on_change
-        self._peers: set[str] = set()
+        self._node = node
+        self._moments = Moments(runtime.clock)
+        self._peers: dict[str, Peer] = {}
 
     def begin(self, *, restarted: bool) -> None:
         """Sessions that begin from now on say whether traffic never stopped (RFC 4724 §4.1)."""
@@ -75,19 +78,20 @@ class Sessions:
         configs = {name: peer_config(peer) for name, peer in peers.items()}
         self._listen(wanted=any(config.passive for config in configs.values()))
         effects = self._speaker.set_peers(configs)
-        for name in configs.keys() - self._peers:
+        for name in configs.keys() - self._peers.keys():
             # A peer that is told nothing still learns that this is all (RFC 4724 §2, End-of-RIB).
             self._speaker.set_routes(name, ())
         self._log.info(
             "peers in force",
             peers=sorted(configs),
-            added=sorted(configs.keys() - self._peers),
-            removed=sorted(self._peers - configs.keys()),
+            added=sorted(configs.keys() - self._peers.keys()),
+            removed=sorted(self._peers.keys() - configs.keys()),
             changed={name: effect.name for name, effect in effects.items() if effect.value},
         )
-        self._peers = set(configs)
+        self._peers = dict(peers)
+        self._moments.keep(self._peers)
         self._bfd.set_peers(peers, profiles)
-        self._notices.keep(self._peers)
+        self._notices.keep(set(self._peers))
         self._changed()
 
     def _listen(self, *, wanted: bool) -> None:
@@ -115,7 +119,7 @@ class Sessions:
 
     async def stop(self, *, keep_routes: bool) -> None:
         """End all sessions, saying why; the peers withdraw the routes unless they may keep them."""
-        self._peers = set()
+        self._peers = {}
         await self._speaker.stop(STOP_COMMUNICATION, keep_routes=keep_routes)
 
     def _path_lost(self, peer: str, reason: str) -> None:
@@ -135,9 +139,13 @@ class Sessions:
         self._notices.report(peer, change)
         self._changed()
 
-    def states(self) -> dict[str, str]:
-        """Peer -> state of its session, as operators know it."""
-        return {name: str(status.state) for name, status in sorted(self._speaker.status().items())}
+    def states(self) -> dict[str, BGPSessionStatus]:
+        """Peer -> how its session stands."""
+        bfd = self._bfd.status()
+        return {
+            name: native_report(self._node, status, bfd.get(name), self._moments.of(name))
+            for name, status in sorted(self._speaker.status().items())
+        }
 
     def paths(self) -> dict[str, BfdStatus]:
         """Peer -> its BFD session, for those that have one."""
@@ -145,13 +153,12 @@ class Sessions:
 
     def samples(self) -> Iterator[metrics.Sample]:
         """The metrics of the sessions, under MetalLB's labels."""
-        for status in self._speaker.status().values():
-            peer = peer_label(status)
-            yield metrics.BGP_SESSION_UP.sample(status.state is State.ESTABLISHED, peer)
-            yield metrics.BGP_ESTABLISHED.sample(status.established_count, peer)
-            yield metrics.BGP_UPDATES.sample(status.sent.updates, peer)
-            yield metrics.BGP_ANNOUNCED.sample(status.prefixes_announced, peer)
-            yield metrics.BGP_PENDING.sample(status.prefixes_pending, peer)
+        reports = self.states()
+        for name, status in self._speaker.status().items():
+            if name in self._peers:
+                label = peer_label(self._peers[name])
+                yield from session_samples(reports[name], label)
+                yield from message_samples(status.sent, status.received, label)
         yield from self._bfd.samples()
 
     @property
@@ -161,30 +168,4 @@ class Sessions:
 
     def shown(self) -> dict[str, object]:
         """What `/debug/snapshot` shows of the sessions."""
-        now = self._clock.monotonic()
-        return {
-            name: {
-                "peer": peer_label(status),
-                "state": str(status.state),
-                "forSeconds": round(now - status.since, 1),
-                "lastError": status.last_error,
-                "announced": status.prefixes_announced,
-                "pending": status.prefixes_pending,
-                "localAddress": str(status.local_address or ""),
-                "holdTime": status.hold_time,
-                "families": [
-                    {"family": str(item.family), "sent": item.sent, "reason": item.reason}
-                    for item in status.families
-                ],
-            }
-            for name, status in sorted(self._speaker.status().items())
-        }
-
-
-def peer_label(status: SessionStatus) -> str:
-    """Address and port of the peer, as MetalLB labels its metrics; or its interface."""
-    address = status.peer_address
-    if address is None:
-        return status.interface
-    host = f"[{address}]" if address.version == 6 else str(address)
-    return f"{host}:{status.peer_port}"
+        return dict(self.states())

@@ -42,6 +42,7 @@ from clarion.daemons.runtime import (
     serve_until_stopped,
     surroundings,
 )
+from clarion.daemons.sessionobjects import SessionObjects
 from clarion.daemons.sessions import Sessions
 from clarion.daemons.statuses import Statuses, slimmed
 from clarion.daemons.writer import Writer
@@ -60,7 +61,6 @@ from clarion.model.core import EndpointSlice, Lease, Node, Service
 from clarion.model.kinds import Kind
 from clarion.model.meta import KubeObject, ObjectKey, ObjectMeta
 from clarion.model.metallb import BFDProfileSpec, BGPPeer, ServiceBGPStatus, ServiceL2Status
-from clarion.proto.bgp.config import State
 from clarion.proto.pulse.messages import Configure, Interfaces, Notice
 
 COMPONENT = "metallb-speaker"
@@ -106,15 +106,16 @@ def _native(
 
 
 def _frrk8s(
-    runtime: Runtime, options: SpeakerOptions, _told: SessionNotices, on_change: Callable[[], None]
+    runtime: Runtime, options: SpeakerOptions, told: SessionNotices, on_change: Callable[[], None]
 ) -> BgpBackend:
-    return FrrK8s(runtime, options.node_name, options.frrk8s_namespace, on_change)
+    return FrrK8s(runtime, options.node_name, options.frrk8s_namespace, told, on_change)
 
 
 def _frr(
     runtime: Runtime, options: SpeakerOptions, told: SessionNotices, on_change: Callable[[], None]
 ) -> BgpBackend:
-    return FrrBackend(runtime, Path(options.frr_vty_dir), told, on_change)
+    folder = Path(options.frr_vty_dir)
+    return FrrBackend(runtime, options.node_name, folder, told, on_change)
 
 
 BACK_ENDS: Mapping[Backend, BackendMaker] = {"native": _native, "frr": _frr, "frr-k8s": _frrk8s}
@@ -176,7 +177,10 @@ class Speaker:
         self._notices = Notices(runtime.events, self._node)
         peers = self._informers.store(BGPPeer)
         told = SessionNotices(runtime.events, self._node, runtime.namespace, peers)
-        self._sessions = BACK_ENDS[options.backend](runtime, options, told, self._introduce)
+        self._sessions = BACK_ENDS[options.backend](runtime, options, told, self._session_changed)
+        self._objects = SessionObjects(
+            runtime, self._writer, self._node, self._nodes, self._sessions.states
+        )
         self._own_node = OwnNode(self._node, self._nodes, runtime.log)
         runtime.checks.append(self._own_node.missing)
         runtime.metrics.add(self._samples)
@@ -247,7 +251,7 @@ class Speaker:
         """
         seconds = self._options.graceful_shutdown
         deciding = self._decide is not None and not self._decide.done()
-        up = any(state == str(State.ESTABLISHED) for state in self._sessions.states().values())
+        up = any(report.up for report in self._sessions.states().values())
         if not (seconds and deciding and up and self._sessions.ends_sessions):
             return False
         self._runtime.log.info("routes are the last choice before they go", seconds=seconds)
@@ -296,6 +300,10 @@ class Speaker:
                 self._lapsed = True
                 self._wake.set()
 
+    def _session_changed(self) -> None:
+        self._objects.changed()
+        self._introduce()
+
     def _introduce(self) -> None:
         """Let everybody know where this node can announce, its BGP sessions and its settings."""
         names = [
@@ -303,7 +311,7 @@ class Speaker:
         ]
         self._heartbeat.annotations = {
             INTERFACES_ANNOTATION: ",".join(sorted(names)),
-            SESSIONS_ANNOTATION: encode(self._sessions.states()).decode(),
+            SESSIONS_ANNOTATION: encode(self._states()).decode(),
             SETTINGS_ANNOTATION: encode(self._planner.options).decode(),
             BOOT_ANNOTATION: self._boot,
         }
@@ -412,6 +420,9 @@ class Speaker:
         if first or changes.peers or profiles != self._profiles:
             self._profiles = profiles
             self._sessions.set_peers(planner.peers, profiles)
+            self._objects.changed()
+            if first:
+                self._objects.start()
             # Who starts next may tell the peers that traffic never stopped only if it reads that.
             restarts = any(peer.graceful_restart for peer in planner.peers.values())
             self._heartbeat.leaves_word = restarts and self._sessions.ends_sessions
@@ -471,9 +482,14 @@ class Speaker:
         yield from self._sessions.samples()
         yield from self._notices.samples()
 
+    def _states(self) -> dict[str, str]:
+        """Peer -> state of its session in one word."""
+        return {name: report.state for name, report in self._sessions.states().items()}
+
     def _inputs(self) -> Snapshot:
         """All that is decided from, and what this program knows of its sessions."""
-        told = Observed(sessions={self._node: self._sessions.states()})
+        reports = self._sessions.states()
+        told = Observed(sessions={self._node: self._states()}, details={self._node: reports})
         return msgspec.structs.replace(self._planner.snapshot().redacted(), observed=told)
 
     def snapshot(self) -> dict[str, object]:

@@ -38,6 +38,7 @@ from clarion.decide.reported import (
     all_sessions,
     answering,
     controller,
+    details,
     not_written,
     sessions,
     sessions_of,
@@ -395,6 +396,7 @@ def _peer(plan: Plan, name: str, focus: Focus) -> ReasonTree:
     children += _aside(plan, "BGPAdvertisement", peer=name)
     states = all_sessions(plan, msgspec.structs.replace(focus, peer=name))
     children += sessions(states)
+    children += details(plan, name, focus)
     asn = peer.peer_asn or peer.dynamic_asn
     kind = "internal" if peer.internal else "external"
     label = f"peer {name}: {peer.target}, AS {asn}, {kind}"

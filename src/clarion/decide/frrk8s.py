@@ -17,6 +17,7 @@ from clarion.model import frrk8s
 from clarion.model.annotations import LABEL_HOSTNAME
 from clarion.model.meta import LabelSelector
 from clarion.model.metallb import BFDProfileSpec
+from clarion.model.sessions import BGPSessionStatus, SessionBFD
 
 Routes = Mapping[Prefix, AdvertisedRoute]
 
@@ -164,6 +165,21 @@ def session_states(
     known = {(item.peer, item.vrf): item for item in reported if item.bgp_status}
     places = {name: (_label_form(peer), peer.vrf) for name, peer in sorted(peers.items())}
     return {name: known[place] for name, place in places.items() if place in known}
+
+
+def session_report(peer: Peer, told: frrk8s.BGPSessionStateStatus) -> BGPSessionStatus:
+    """The same in the words of all back ends."""
+    return BGPSessionStatus(
+        node=told.node,
+        peer=peer.name,
+        vrf=peer.vrf,
+        state=told.bgp_status,
+        remote_address=peer.target,
+        bfd=None if told.bfd_status in _NO_BFD else SessionBFD(state=told.bfd_status.lower()),
+    )
+
+
+_NO_BFD = ("", "N/A")
 
 
 def _label_form(peer: Peer) -> str:

@@ -10,8 +10,9 @@ import msgspec
 from clarion.base import limits
 from clarion.decide.reasons import Reason, reason
 from clarion.model.meta import ObjectKey
+from clarion.model.sessions import ESTABLISHED, BGPSessionStatus
 
-UP = "Established"
+UP = ESTABLISHED
 
 
 class Program(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,12 +54,14 @@ class Observed(msgspec.Struct, frozen=True, kw_only=True):
         controller: The one that gives addresses; None: not known.
         speakers: Node -> its speaker, of the nodes of which one is known.
         sessions: Node -> peer -> state of the session, as live speakers report it.
+        details: Node -> peer -> all that is reported of the session, where it is.
         reports: Service (text) -> what live speakers say of it; only of services asked about.
     """
 
     controller: Program | None = None
     speakers: dict[str, Program] = msgspec.field(default_factory=dict)
     sessions: dict[str, dict[str, str]] = msgspec.field(default_factory=dict)
+    details: dict[str, dict[str, BGPSessionStatus]] = msgspec.field(default_factory=dict)
     reports: dict[str, Report] = msgspec.field(default_factory=dict)
 
     @property

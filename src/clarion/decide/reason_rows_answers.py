@@ -151,3 +151,92 @@ PROGRAMS = (
         "look at the speaker's log there; compare the flags of the speakers",
     ),
 )
+
+SESSIONS = (
+    note(
+        "session-begins",
+        "{state}: no attempt has failed yet",
+        "The session was configured, or the speaker started, a moment ago.",
+    ),
+    no(
+        "session-port-closed",
+        "nothing listens there: {error}",
+        "The router answers that the port is closed: BGP does not run there, or not for this node.",
+        "configure this node as a neighbor on the router, or correct peerPort and peerAddress",
+    ),
+    no(
+        "session-no-route",
+        "there is no way to it: {error}",
+        "The node has no route to the address, or the link is down.",
+        "check cabling, addresses and routes of the node; set ebgpMultiHop for a router that is "
+        "further away",
+    ),
+    no(
+        "session-no-answer",
+        "it does not answer: {error}",
+        "Packets are dropped without a word: by a filter, by a TCP MD5 password that is wrong or "
+        "only on one side, by a TTL that is too small, or by a router that is down.",
+        "compare the passwords of both sides; check filters for the port of BGP; set ebgpMultiHop "
+        "for a router further away, or compare ttl-security",
+    ),
+    no(
+        "session-wrong-asn",
+        "the AS numbers do not agree: {error}",
+        "One side has another AS number than the other expects (Bad Peer AS).",
+        "compare myASN, localASN and peerASN with the router's configuration",
+    ),
+    no(
+        "session-same-id",
+        "the BGP identifiers clash: {error}",
+        "Two routers of one AS have the same identifier (RFC 6286).",
+        "give one of them another one; ours is routerID of the BGPPeer",
+    ),
+    no(
+        "session-hold-refused",
+        "the router does not take our hold time: {error}",
+        "The router asks for a longer hold time than is offered (Unacceptable Hold Time).",
+        "raise holdTime of the BGPPeer, or lower the router's minimum",
+    ),
+    no(
+        "session-peer-silent",
+        "it fell silent: {error}",
+        "Nothing was heard in time: the router hangs, or packets are lost one way.",
+        "look at the router and at the path to it; packets of full size may be lost (MTU)",
+    ),
+    no(
+        "session-path-lost",
+        "BFD found the path dead: {error}",
+        "No BFD packets arrived for the detection time, or the router said so.",
+        "look at the path to the router; compare the BFDProfile with the router's settings",
+    ),
+    no(
+        "session-too-many-prefixes",
+        "a limit of prefixes was reached: {error}",
+        "One side announces more prefixes than the other takes.",
+        "raise the limit (annotation max-prefixes, or the router's), or announce fewer",
+    ),
+    no(
+        "session-shut",
+        "it was switched off: {error}",
+        "An operator shut the session down, or reset it.",
+        "ask who operates the router",
+    ),
+    no(
+        "session-not-configured",
+        "the router does not want it: {error}",
+        "The router has no such neighbor, or turned it away.",
+        "configure this node as a neighbor on the router",
+    ),
+    no(
+        "session-cut",
+        "the connection was cut: {error}",
+        "The router closed the connection without a NOTIFICATION: often it knows no such neighbor.",
+        "configure this node's address as a neighbor on the router; see the router's log",
+    ),
+    no(
+        "session-failed",
+        "{error}",
+        "The session failed for a reason that is told in these words.",
+        "look at the speaker's log there and at the router's",
+    ),
+)

@@ -7,7 +7,7 @@ page show these texts and no others.
 import msgspec
 
 from clarion.decide.reason_rows import ALLOCATION, BGP, L2, NODES, ReasonRow, Verdict
-from clarion.decide.reason_rows_answers import CHANGES, PROGRAMS, QUESTIONS
+from clarion.decide.reason_rows_answers import CHANGES, PROGRAMS, QUESTIONS, SESSIONS
 from clarion.decide.registry import Fact, fill, index
 
 
@@ -48,7 +48,7 @@ def reason(code: str, **facts: Fact) -> Reason:
 
 
 REASONS: dict[str, ReasonRow] = index(
-    (*ALLOCATION, *NODES, *L2, *BGP, *QUESTIONS, *PROGRAMS, *CHANGES)
+    (*ALLOCATION, *NODES, *L2, *BGP, *QUESTIONS, *PROGRAMS, *SESSIONS, *CHANGES)
 )
 """Every kind of reason, by code."""
 
@@ -59,6 +59,7 @@ _CHAPTERS = (
     ("BGP", BGP),
     ("Answers of `explain`", QUESTIONS),
     ("What programs report", PROGRAMS),
+    ("Why a session is not established", SESSIONS),
     ("Differences in `plan --against`", CHANGES),
 )
 _SIGNS = {"yes": "+", "no": "-", "note": "i"}

@@ -2,11 +2,15 @@
 
 from collections.abc import Iterable
 
+from clarion.base.duration import format_duration
 from clarion.decide.observed import UP, Report
 from clarion.decide.plan import Plan, ServicePlan
+from clarion.decide.reason_rows import Verdict
 from clarion.decide.reasons import reason
 from clarion.decide.reasontree import Focus, ReasonTree, group, leaf
 from clarion.decide.registry import listed
+from clarion.decide.sessions import why_down
+from clarion.model.sessions import BGPSessionStatus, SessionEvent, SessionPrefixes
 
 Session = tuple[str, str]
 """Node and peer."""
@@ -51,6 +55,70 @@ def all_sessions(plan: Plan, focus: Focus) -> dict[Session, str]:
 def all_down(states: dict[Session, str]) -> bool:
     """True if sessions are reported and none is up."""
     return bool(states) and UP not in states.values()
+
+
+def details(plan: Plan, peer: str, focus: Focus) -> Iterable[ReasonTree]:
+    """All that is reported of the sessions with a peer, node by node; nothing if nothing is."""
+    for node, known in sorted(plan.observed.details.items()):
+        if peer in known and node in plan.nodes and focus.on(node):
+            yield session_tree(known[peer])
+
+
+def session_tree(report: BGPSessionStatus) -> ReasonTree:
+    """One session: its state, why it is not established, what was agreed, its history."""
+    bfd, counts = report.bfd, report.prefixes
+    label = f"session of {report.node}: {report.state}"
+    label += f" since {report.since}" if report.since else ""
+    label += f", BFD {bfd.state}" if bfd else ""
+    why = why_down(report)
+    lines = [leaf(why)] if why else []
+    ends = " to ".join(filter(None, (report.local_address, report.remote_address)))
+    if report.remote_asn:
+        ends += f", AS {report.remote_asn}"
+    if report.hold_time is not None:
+        ends += f", hold time {format_duration(report.hold_time / 1000)}"
+    told = [ends] if ends else []
+    for row in report.families:
+        words = f"sent with next hop {row.next_hop}" if row.next_hop else "sent"
+        told.append(f"{row.family}: {words if row.sent else f'not sent: {row.reason}'}")
+    if offers := report.capabilities:
+        told.append(f"in effect: {', '.join(offers.agreed) or 'nothing beyond BGP itself'}")
+        lacks = [name for name in offers.ours if name.split()[0] not in _names(offers.peer)]
+        told += [f"the peer does not offer: {', '.join(lacks)}"] if lacks and offers.peer else []
+    if counts:
+        told.append(_counted(counts))
+    if bfd:
+        told += [f"BFD {bfd.state}: {bfd.diagnostic}"] if bfd.diagnostic else []
+        told += _once("BFD was last lost", bfd.last_down)
+    told += _once("last NOTIFICATION received", report.notification_received)
+    told += _once("last NOTIFICATION sent", report.notification_sent)
+    if report.up:
+        told += _once("before that", report.last_error)
+    if report.flaps:
+        told.append(f"lost {report.flaps} times, established {report.established} times")
+    status: Verdict = "yes" if report.up else "no"
+    return group(label, [*lines, *map(ReasonTree, told)], status)
+
+
+def _names(offered: Iterable[str]) -> set[str]:
+    return {name.split()[0] for name in offered}
+
+
+def _counted(counts: SessionPrefixes) -> str:
+    parts = {
+        "announced": counts.announced,
+        "pending": counts.pending,
+        "refused": counts.refused,
+        "received": counts.received,
+    }
+    text = ", ".join(f"{value} {name}" for name, value in parts.items() if value is not None)
+    return f"prefixes: {text}" + (", near the limit" if counts.near_limit else "")
+
+
+def _once(what: str, event: SessionEvent | None) -> list[str]:
+    if event is None:
+        return []
+    return [f"{what}: {event.text}" + (f" ({event.time})" if event.time else "")]
 
 
 def sessions(states: dict[Session, str]) -> Iterable[ReasonTree]:

@@ -97,6 +97,25 @@ SPEAKER_ANNOUNCED = _gauge(
 )
 BGP_SESSION_UP = _gauge("metallb_bgp_session_up", "Whether the session is established.", "peer")
 BGP_UPDATES = _counter("metallb_bgp_updates_total", "BGP UPDATE messages sent.", "peer")
+BGP_UPDATES_RECEIVED = _counter(
+    "metallb_bgp_updates_total_received", "BGP UPDATE messages received.", "peer"
+)
+BGP_OPENS_SENT = _counter("metallb_bgp_opens_sent", "BGP OPEN messages sent.", "peer")
+BGP_OPENS_RECEIVED = _counter("metallb_bgp_opens_received", "BGP OPEN messages received.", "peer")
+BGP_NOTIFICATIONS_SENT = _counter(
+    "metallb_bgp_notifications_sent", "BGP NOTIFICATION messages sent.", "peer"
+)
+BGP_KEEPALIVES_SENT = _counter(
+    "metallb_bgp_keepalives_sent", "BGP KEEPALIVE messages sent.", "peer"
+)
+BGP_KEEPALIVES_RECEIVED = _counter(
+    "metallb_bgp_keepalives_received", "BGP KEEPALIVE messages received.", "peer"
+)
+BGP_REFRESHES_SENT = _counter(
+    "metallb_bgp_route_refresh_sent", "BGP ROUTE-REFRESH messages sent.", "peer"
+)
+BGP_TOTAL_SENT = _counter("metallb_bgp_total_sent", "BGP messages sent.", "peer")
+BGP_TOTAL_RECEIVED = _counter("metallb_bgp_total_received", "BGP messages received.", "peer")
 BGP_ANNOUNCED = _gauge(
     "metallb_bgp_announced_prefixes_total", "Prefixes announced to the peer.", "peer"
 )
@@ -121,6 +140,12 @@ BFD_UPS = _counter(
 )
 BFD_DOWNS = _counter(
     "metallb_bfd_session_down_events", "Times that the BFD session was lost.", "peer", "vrf"
+)
+BFD_ZEBRA = _counter(
+    "metallb_bfd_zebra_notifications",
+    "Notices between bfdd and zebra (back end frr).",
+    "peer",
+    "vrf",
 )
 K8S_UPDATES = _counter("metallb_k8s_client_updates_total", "Kubernetes events processed.")
 K8S_UPDATE_ERRORS = _counter(
@@ -159,6 +184,42 @@ WEBHOOK_CERTIFICATE = _gauge(
 BGP_ESTABLISHED = _counter(
     "clarion_bgp_sessions_established_total",
     "Times that the session came up; one that grows shows a session that does not last.",
+    "peer",
+)
+BGP_NOTIFICATIONS_RECEIVED = _counter(
+    "clarion_bgp_notifications_received_total", "BGP NOTIFICATION messages received.", "peer"
+)
+BGP_REFRESHES_RECEIVED = _counter(
+    "clarion_bgp_route_refreshes_received_total", "BGP ROUTE-REFRESH messages received.", "peer"
+)
+BGP_FLAPS = _counter(
+    "clarion_bgp_session_flaps_total", "Times that an established session was lost.", "peer"
+)
+BGP_STATE = _gauge(
+    "clarion_bgp_session_state",
+    "State of the session: 1 Idle, 2 Connect, 3 Active, 4 OpenSent, 5 OpenConfirm, 6 Established.",
+    "peer",
+)
+BGP_ESTABLISH_SECONDS = _gauge(
+    "clarion_bgp_session_establish_seconds",
+    "Seconds that the session took to come up the last time.",
+    "peer",
+)
+BGP_WHY_DOWN = _gauge(
+    "clarion_bgp_session_down_reason",
+    "1 with the code of the reason (docs/reasons.md) while the session is not established.",
+    "peer",
+    "reason",
+)
+BGP_REFUSED = _gauge(
+    "clarion_bgp_refused_prefixes", "Prefixes that cannot be told over the session.", "peer"
+)
+BGP_RECEIVED = _gauge(
+    "clarion_bgp_received_prefixes", "Prefixes that the peer announces; none is used.", "peer"
+)
+BGP_NEAR_LIMIT = _gauge(
+    "clarion_bgp_prefix_limit_near_bool",
+    "1 if the peer announces three quarters of the prefixes that end the session.",
     "peer",
 )
 FRR_ANSWERS = _gauge("clarion_frr_answers_bool", "1 if FRR answers (back end frr).")

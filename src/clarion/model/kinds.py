@@ -4,7 +4,7 @@ from typing import Final
 
 import msgspec
 
-from clarion.model import core, frrk8s, metallb
+from clarion.model import core, frrk8s, metallb, sessions
 from clarion.model.meta import KubeObject
 
 
@@ -47,7 +47,7 @@ class Kind(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     @property
     def custom(self) -> bool:
         """Whether a CustomResourceDefinition declares this kind."""
-        return self.group == metallb.GROUP
+        return self.group in (metallb.GROUP, sessions.GROUP)
 
 
 def _core(
@@ -198,6 +198,25 @@ CONFIGURATION_STATE: Final = _metallb(
     Column("Age", "date", ".metadata.creationTimestamp"),
 )
 
+BGP_SESSION: Final = Kind(
+    group=sessions.GROUP,
+    version="v1beta1",
+    kind="BGPSession",
+    plural="bgpsessions",
+    singular="bgpsession",
+    struct=sessions.BGPSession,
+    status_subresource=True,
+    columns=(
+        Column("Node", "string", ".status.node"),
+        Column("Peer", "string", ".status.peer"),
+        Column("State", "string", ".status.state"),
+        Column("BFD", "string", ".status.bfd.state"),
+        Column("Since", "date", ".status.since"),
+        Column("Prefixes", "integer", ".status.prefixes.announced"),
+        Column("Last Error", "string", ".status.lastError.text"),
+    ),
+)
+
 KINDS: Final[tuple[Kind, ...]] = (
     NAMESPACE,
     NODE,
@@ -219,6 +238,7 @@ KINDS: Final[tuple[Kind, ...]] = (
     SERVICE_L2_STATUS,
     SERVICE_BGP_STATUS,
     CONFIGURATION_STATE,
+    BGP_SESSION,
 )
 
 

@@ -336,10 +336,67 @@ METALLB: dict[str, dict[str, Rule]] = {
             x_kubernetes_list_map_keys=["type"],
         ),
     },
+    "BGPSession": {"status": rule("How the session stands.")},
+    "BGPSessionStatus": {
+        "node": rule("Node whose session it is."),
+        "peer": rule("Name of the BGPPeer."),
+        "vrf": rule("VRF in which the session runs; absent: the default one."),
+        "state": rule("State of the session in the words of RFC 4271: Established, or why not."),
+        "since": rule("Since when it is in this state.", format="date-time"),
+        "localAddress": rule("Address of this node on the session."),
+        "remoteAddress": rule("Address of the peer on the session."),
+        "remoteASN": rule("AS number that the peer has shown.", **_INT64),
+        "localRouterID": rule("BGP identifier of this node."),
+        "remoteRouterID": rule("BGP identifier of the peer."),
+        "holdTime": rule("Agreed hold time in milliseconds; 0: none.", **_INT64),
+        "keepaliveTime": rule("Time between our keepalives in milliseconds.", **_INT64),
+        "families": rule("Address families of the session."),
+        "capabilities": rule("What was offered and agreed on."),
+        "prefixes": rule("Counts of prefixes; they may lag by a minute."),
+        "bfd": rule("How BFD sees the path to the peer; absent where BFD is not used."),
+        "lastError": rule("Why there is no session now, or why the last one ended."),
+        "notificationSent": rule("The last NOTIFICATION to the peer."),
+        "notificationReceived": rule("The last NOTIFICATION of the peer."),
+        "established": rule("How often the session came up.", **_INT64),
+        "flaps": rule("How often it was lost again.", **_INT64),
+        "timeToEstablished": rule(
+            "Milliseconds from the first attempt until the session came up the last time.", **_INT64
+        ),
+    },
+    "SessionEvent": {
+        "text": rule("What happened."),
+        "time": rule("When it happened last.", format="date-time"),
+    },
+    "SessionFamily": {
+        "family": rule("Name of the family, such as ipv4-unicast."),
+        "sent": rule("Whether routes of the family are sent."),
+        "nextHop": rule("Next hop that routes carry."),
+        "reason": rule("Why none are sent."),
+    },
+    "SessionPrefixes": {
+        "announced": rule("Prefixes that the peer was told.", **_INT64),
+        "pending": rule("Prefixes that the peer is still to be told.", **_INT64),
+        "refused": rule("Prefixes that cannot be told over this session.", **_INT64),
+        "received": rule("Prefixes that the peer announces; none is used.", **_INT64),
+        "nearLimit": rule("Whether the received ones come near the limit that ends the session."),
+    },
+    "SessionCapabilities": {
+        "ours": rule("What this node offered."),
+        "peer": rule("What the peer offered."),
+        "agreed": rule("What is in effect."),
+    },
+    "SessionBFD": {
+        "state": rule("up, init, down, or admin-down."),
+        "diagnostic": rule("Why it came into this state."),
+        "lastDown": rule("Why the path was last lost."),
+        "transmitInterval": rule("Milliseconds between our packets.", **_INT64),
+        "receiveInterval": rule("Milliseconds between packets of the peer.", **_INT64),
+        "detectionTime": rule("Milliseconds of silence that mean down.", **_INT64),
+    },
     "EmptySpec": {},
     "EmptyStatus": {},
 }
-"""Rows of the metallb.io kinds."""
+"""Rows of the kinds that Clarion defines."""
 
 META: dict[str, dict[str, Rule]] = {
     "LabelSelector": {
