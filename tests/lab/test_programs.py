@@ -259,7 +259,8 @@ def test_what_a_node_lacks_is_told_and_waited_for(bed: Bed) -> None:
     node = Node(host, [], "192.0.2.50", "")
     said = "no Node stranger in the API"
     wait_until(lambda: bed.probe(node, "readyz") == said, 20, "it says what is missing")
-    assert "no Node of this name is in the API" in speaker.tail(50)
+    told = "no Node of this name is in the API"
+    wait_until(lambda: told in speaker.tail(50), 20, "the log says so, too")
     meta = {"name": "stranger", "labels": {"rack": "stranger"}}
     bed.apply({"apiVersion": "v1", "kind": "Node", "metadata": meta})
     wait_until(lambda: bed.probe(node, "readyz") == "ok", 20, "it is ready")
