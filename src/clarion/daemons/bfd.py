@@ -3,6 +3,10 @@
 A session that was up and is lost takes its BGP session down at once and nothing else. One that the
 other side or the administrator switched off takes nothing down, and neither does a pulse process
 that ends: only a path that is known to have failed is a failure.
+
+A session begins when its BGP session is established for the first time. Before that it would tell
+nobody anything, the address of an unnumbered peer is not known, and FRR, which makes its BFD
+session anew at that moment, would take a first one down and the BGP session with it.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -46,7 +50,8 @@ class BfdWatch:
         self._pulse: PulseClient | None = None
         self._peers: dict[str, Peer] = {}
         self._profiles: Mapping[str, BFDProfileSpec] = {}
-        self._learned: dict[str, Address] = {}
+        self._seen: dict[str, Address] = {}
+        """Peers that were reached, with the addresses at which they were."""
         self._names: dict[str, str] = {}
         """Peer -> name of its session; two peers at one address share it."""
         self._known: dict[str, BfdStatus] = {}
@@ -61,16 +66,13 @@ class BfdWatch:
         """Watch the paths to those of these peers that name a profile."""
         self._peers = {name: peer for name, peer in peers.items() if peer.bfd_profile}
         self._profiles = profiles
-        self._learned = {name: a for name, a in self._learned.items() if name in peers}
+        self._seen = {name: at for name, at in self._seen.items() if name in peers}
         self._refresh()
 
-    def learn(self, peer: str, address: Address | None) -> None:
-        """Take note of the address of a peer that is known by its interface only."""
-        settings = self._peers.get(peer)
-        if address is None or settings is None or settings.address is not None:
-            return
-        if address != self._learned.get(peer):
-            self._learned[peer] = address
+    def established(self, peer: str, address: Address) -> None:
+        """Take note that a BGP session came up, and to which address."""
+        if address != self._seen.get(peer):
+            self._seen[peer] = address
             self._refresh()
 
     def status(self) -> dict[str, BfdStatus]:
@@ -99,14 +101,25 @@ class BfdWatch:
         self._names = {}
         for peer, settings in sorted(self._peers.items()):
             profile = self._profiles.get(settings.bfd_profile)
-            remote = settings.address or self._learned.get(peer)
+            remote = settings.address or self._seen.get(peer)
             if profile is None or remote is None:
                 continue
             endpoint = self._endpoint(settings, remote)
             name = _name(endpoint)
             self._names[peer] = name
-            outlive = RESTART_SECONDS if settings.graceful_restart else 0.0
-            rows.setdefault(name, _row(name, endpoint, outlive, bfd_config(profile)))
+            row = rows.get(name) or WatchedSession(
+                name=name,
+                remote=endpoint.remote.packed,
+                local=endpoint.local.packed if endpoint.local else b"",
+                interface=endpoint.interface,
+                vrf=endpoint.vrf,
+                multihop=endpoint.multihop,
+                outlive=RESTART_SECONDS if settings.graceful_restart else 0.0,
+                begin=False,
+                config=bfd_config(profile),
+            )
+            begin = row.begin or peer in self._seen
+            rows[name] = msgspec.structs.replace(row, begin=begin)
         self._known = {name: row for name, row in self._known.items() if name in rows}
         if self._pulse is not None:
             self._pulse.watch_bfd(tuple(rows.values()))
@@ -181,16 +194,3 @@ def _name(endpoint: Endpoint) -> str:
         "multihop" if endpoint.multihop else "",
     )
     return " ".join(filter(None, parts))
-
-
-def _row(name: str, endpoint: Endpoint, outlive: float, config: BfdConfig) -> WatchedSession:
-    return WatchedSession(
-        name=name,
-        remote=endpoint.remote.packed,
-        local=endpoint.local.packed if endpoint.local else b"",
-        interface=endpoint.interface,
-        vrf=endpoint.vrf,
-        multihop=endpoint.multihop,
-        outlive=outlive,
-        config=config,
-    )

@@ -41,6 +41,8 @@ from clarion.proto.pulse.messages import (
 RELAY_NAME = "clarion-bfd"
 """Under which an orphaned process is found by its successor."""
 
+WAITS = "it begins when the BGP session is established for the first time"
+
 Hearing = tuple[int, bool, str]
 """IP version, multihop, VRF: what one listener is for."""
 
@@ -281,7 +283,9 @@ class Bfd:
         failed = False
         for watch in self._watches.values():
             before = watch.trouble
-            if watch.sender is None:
+            if watch.sender is None and not watch.wanted.begin:
+                watch.trouble = WAITS
+            elif watch.sender is None:
                 watch.sender, watch.trouble = self._try(watch)
                 if watch.sender is None:
                     failed = True

@@ -20,6 +20,7 @@ from clarion.edge.routes import on_link
 from clarion.model.metallb import BFDProfileSpec
 from clarion.model.sessions import BGPSessionStatus
 from clarion.proto.bfd.config import BfdStatus
+from clarion.proto.bgp.config import State
 from clarion.proto.bgp.session import StateChanged
 
 STOP_COMMUNICATION = "speaker stops"
@@ -135,7 +136,8 @@ class Sessions:
             reason=change.reason,
         )
         status = self._speaker.status().get(peer)
-        self._bfd.learn(peer, status.remote_address if status else None)
+        if status is not None and change.new is State.ESTABLISHED and status.remote_address:
+            self._bfd.established(peer, status.remote_address)
         self._notices.report(peer, change)
         self._changed()
 

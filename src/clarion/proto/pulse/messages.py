@@ -82,6 +82,7 @@ class WatchedSession(msgspec.Struct, frozen=True, kw_only=True):
         multihop: Routers may be in between.
         outlive: Seconds for which it goes on without a speaker, longer than the rest of pulse: as
             long as the peer may keep the routes (RFC 4724 §2, Restart Time).
+        begin: False has a session that does not run yet wait; one that was taken over goes on.
         config: The settings.
     """
 
@@ -92,6 +93,7 @@ class WatchedSession(msgspec.Struct, frozen=True, kw_only=True):
     vrf: str = ""
     multihop: bool = False
     outlive: float = 0.0
+    begin: bool = True
     config: BfdConfig = BfdConfig()
 
 
