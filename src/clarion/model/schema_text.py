@@ -163,8 +163,8 @@ METALLB: dict[str, dict[str, Rule]] = {
             **_INT64,
         ),
         "communities": rule(
-            "BGP communities of the routes: 65535:65282, large:64500:1:2, or a name that a "
-            "Community defines."
+            "BGP communities of the routes: 65535:65282, large:64500:1:2, extended:rt:64500:1, or "
+            "a name that a Community defines."
         ),
         "ipAddressPools": _POOLS,
         "ipAddressPoolSelectors": _POOL_SELECTORS,
@@ -301,7 +301,7 @@ METALLB: dict[str, dict[str, Rule]] = {
     },
     "CommunityAlias": {
         "name": rule("Name, unique among all Community objects."),
-        "value": rule("Value: 65535:65282 or large:64500:1:2."),
+        "value": rule("Value: 65535:65282, large:64500:1:2 or extended:rt:64500:1."),
     },
     "ServiceL2Status": {
         "spec": _NO_SPEC,
