@@ -35,13 +35,16 @@ class Bed:
         self.routers: dict[str, Router] = {}
 
     def namespace(self, name: str) -> Namespace:
-        return self.lab.namespace(f"{self.tag}{name}", forwarding=True)
+        """A host whose interfaces get no link-local address of themselves."""
+        made = self.lab.namespace(f"{self.tag}{name}", forwarding=True)
+        made.sysctl("net.ipv6.conf.default.addr_gen_mode=1")
+        return made
 
     def link(self, interface: str, other: Namespace, their: str = "link0") -> None:
         """A cable with link-local addresses only, `HERE` at our end and `THERE` at the other."""
         cable(self.host, interface, other, their)
-        for end, name, address in ((self.host, interface, HERE), (other, their, THERE)):
-            settle_link_local(end, name, address)
+        self.host.add_address(interface, f"{HERE}/64")
+        other.add_address(their, f"{THERE}/64")
 
     def router(
         self, kind: str, name: str, *neighbors: Neighbor, asn: int = THEIR_ASN, number: int = 1
@@ -57,16 +60,6 @@ class Bed:
         self.speaker.stop()
         for router in self.routers.values():
             router.stop()
-
-
-def settle_link_local(end: Namespace, interface: str, address: str) -> None:
-    """Give an interface this link-local address and no other, now and when it is up again."""
-    end.sysctl(f"net.ipv6.conf.{interface}.addr_gen_mode=1")
-    end.add_address(interface, f"{address}/64")
-    for entry in end.ip_json("-6", "address", "show", "dev", interface, "scope", "link"):
-        for each in entry["addr_info"]:
-            if each["local"] != address:
-                end.remove_address(interface, f"{each['local']}/64")
 
 
 @pytest.fixture
@@ -286,7 +279,7 @@ def test_gtsm_on_both_sides_of_either_kind_of_connection(
     bed: Bed, kind: str, passive: bool
 ) -> None:
     other = bed.namespace(kind)
-    cable(bed.host, "eth0", other, "link0")
+    bed.link("eth0", other)
     for version, ours, theirs in ADDRESSES:
         bed.host.add_address("eth0", f"{ours}/{24 if version == 4 else 64}")
         other.add_address("link0", f"{theirs}/{24 if version == 4 else 64}")

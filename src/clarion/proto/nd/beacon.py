@@ -13,6 +13,7 @@ from clarion.base.limits import (
     ND_ADVERTISE_SECONDS_MIN,
     ND_ANSWER_DELAY_SECONDS,
     ND_ANSWER_GAP_SECONDS,
+    ND_EARLY_ADVERTISEMENTS,
     ND_SOLICIT_SECONDS,
     ND_SOLICITATIONS,
 )
@@ -45,6 +46,7 @@ class Beacon:
         self._link_layer: bytes = b""
         self._neighbor_link_layer: bytes = b""
         self._speaking = False
+        self._early = 0
         self._advertise_at: float | None = None
         self._advertised_at = self._solicited_at = float("-inf")
         self._solicit_at: float | None = None
@@ -59,6 +61,7 @@ class Beacon:
         """
         self._link_layer = link_layer
         self._speaking = True
+        self._early = ND_EARLY_ADVERTISEMENTS
         self._advertise_at = now
         self.solicit(now)
         self.timers(now)
@@ -106,7 +109,8 @@ class Beacon:
             return
         self._solicit_at = None  # RFC 4861 §6.3.7: once a router is heard, desist
         same = message.source == self.neighbor
-        moved = bool(message.link_layer) and message.link_layer == self._neighbor_link_layer
+        # One that was only met, or is on a link without hardware addresses, may be the same.
+        moved = self._neighbor_link_layer in (b"", message.link_layer)
         if self.neighbor is not None and not same:
             self.strangers += not moved
             if settled and not moved:
@@ -126,9 +130,12 @@ class Beacon:
         if self._advertise_at is not None and self._advertise_at <= now:
             self._outputs.append(Send(ALL_NODES, encode_advertisement(self._link_layer)))
             self._advertised_at = now
-            # RFC 4861 §6.2.4: uniformly between MinRtrAdvInterval and MaxRtrAdvInterval
+            # RFC 4861 §6.2.4: uniformly between MinRtrAdvInterval and MaxRtrAdvInterval; the first
+            # ones follow sooner, for the other end may not have been listening yet.
             spread = ND_ADVERTISE_SECONDS_MAX - ND_ADVERTISE_SECONDS_MIN
-            self._advertise_at = now + ND_ADVERTISE_SECONDS_MIN + spread * self.jitter
+            self._early = max(0, self._early - 1)
+            jitter = 0.0 if self._early else self.jitter
+            self._advertise_at = now + ND_ADVERTISE_SECONDS_MIN + spread * jitter
         if self._solicit_at is not None and self._solicit_at <= now:
             self._outputs.append(Send(ALL_ROUTERS, encode_solicitation(self._link_layer)))
             self._solicited_at = now
