@@ -194,6 +194,7 @@ EXTENDED = [
     ("extended:rt:192.0.2.1:100", 0x0102_C000_0201_0064, "rt:192.0.2.1:100"),
     ("extended:rt:4200000000:65535", 0x0202_FA56_EA00_FFFF, "rt:4200000000:65535"),
     ("extended:0x030b000000000005", 0x030B_0000_0000_0005, "0x030b000000000005"),
+    ("extended:0x02020000fc000001", 0x0202_0000_FC00_0001, "0x02020000fc000001"),
     ("extended:0x0002FC0000000064", 0x0002_FC00_0000_0064, "rt:64512:100"),
 ]
 
@@ -202,6 +203,7 @@ EXTENDED = [
 def test_an_extended_community(text: str, value: int, printed: str) -> None:
     assert parse_community(text) == ExtendedCommunity(value)
     assert format_community(ExtendedCommunity(value)) == printed
+    assert parse_community(f"extended:{printed}") == ExtendedCommunity(value)
 
 
 @pytest.mark.parametrize(

@@ -17,9 +17,12 @@ class ExtendedCommunity(msgspec.Struct, frozen=True, order=True):
 
     @property
     def kind(self) -> str:
-        """What FRR and others call it, such as `rt`; empty for all others."""
-        octets = self.value.to_bytes(8, "big")
-        return _NAMES.get(octets[1], "") if octets[0] in _ADMINISTRATORS else ""
+        """`rt` or `soo` where routers have words for it that mean no other; else empty."""
+        administrator, subtype = self.value >> 56, self.value >> 48 & 0xFF
+        # The words for a small ASN mean the form of two octets.
+        small = administrator == _FOUR_OCTET and not self.value >> 32 & 0xFFFF
+        known = administrator in _ADMINISTRATORS and not small
+        return _NAMES.get(subtype, "") if known else ""
 
 
 CommunityValue = int | LargeCommunity | ExtendedCommunity
