@@ -282,6 +282,10 @@ def _live(bed: Bed) -> None:
         again = partial(counted_up, bed, f"metallb-{part}")
         wait_until(again, 30, f"{part}: one event, twice")
 
+    bed.until("the session is told of", "bgpsessions", "-n", SYSTEM)
+    bed.kubectl("delete", "bgppeer", "all", "-n", SYSTEM)
+    bed.until("its object goes with the peer", "bgpsessions", "-n", SYSTEM, count=0)
+
     def used() -> int:
         return int(bed.kubectl.get("ipaddresspool", "all", "-n", SYSTEM)["status"]["assignedIPv4"])
 

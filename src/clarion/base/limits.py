@@ -142,6 +142,8 @@ BGP_PREFIX_REST_SECONDS = 60.0
 BGP_LISTEN_BACKLOG = 128
 # Seconds between attempts to bind the listener.
 BGP_LISTEN_RETRY_SECONDS = 10.0
+# When the kernel does not tell its interfaces, it is asked again after so long.
+INTERFACES_AGAIN_SECONDS = 1.0
 # Messages read in one turn from an interface with an unnumbered peer, and the longest one.
 ND_RECEIVE_BATCH = 16
 ND_MESSAGE_BYTES = 2048

@@ -113,26 +113,32 @@ class SessionObjects:
 
     async def _run(self) -> None:
         await self._own.synced.wait()
-        counted = self._runtime.clock.monotonic()
+        clock = self._runtime.clock
+        due = clock.monotonic() + limits.SESSION_COUNTS_SECONDS
         while True:
-            now = self._runtime.clock.monotonic()
-            everything = now - counted >= limits.SESSION_COUNTS_SECONDS
+            now = clock.monotonic()
+            everything = now >= due
             if everything:
-                counted = now
+                due = now + limits.SESSION_COUNTS_SECONDS
             self._wake.clear()
-            self.reconcile(everything=everything)
+            if self.reconcile(everything=everything) and not everything:
+                due = min(due, now + limits.SESSION_SETTLE_SECONDS)
             await asyncio.sleep(limits.SESSION_NEWS_SECONDS)
-            rest = counted + limits.SESSION_COUNTS_SECONDS - self._runtime.clock.monotonic()
+            rest = due - clock.monotonic()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(max(0.0, rest)):
                     await self._wake.wait()
 
-    def reconcile(self, *, everything: bool) -> None:
+    def reconcile(self, *, everything: bool) -> bool:
         """Want the writes that are needed.
 
         Args:
             everything: Write counts too, not only news.
+
+        Returns:
+            Whether a report is to be written.
         """
+        written = False
         wanted = {
             ObjectKey(self._namespace, session_name(self._node, peer)): report
             for peer, report in self._reports().items()
@@ -149,12 +155,14 @@ class SessionObjects:
                 self._told[key] = told
                 continue
             self._told[key] = report
+            written = True
             write = partial(self._write, key, report, there=found is not None)
             self._writer.put((BGPSession, key), write)
         for key in (self._told.keys() | self._own.store.keys()) - wanted.keys():
             self._told.pop(key, None)
             delete = partial(self._client.delete, BGPSession, key)
             self._writer.put((BGPSession, key), delete)
+        return written
 
     async def _write(self, key: ObjectKey, report: BGPSessionStatus, *, there: bool) -> None:
         if not there:

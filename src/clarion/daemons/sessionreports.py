@@ -196,9 +196,8 @@ def frr_session(
         now: Monotonic seconds at which FRR was asked.
     """
     stats = entry.get("messageStats", {})
-    reason = ": ".join(
-        filter(None, (entry.get("lastResetDueTo", ""), entry.get("lastNotificationReason", "")))
-    )
+    why, told = entry.get("lastResetDueTo", ""), entry.get("lastNotificationReason", "")
+    reason = ": ".join(filter(None, (why, told)))
     established = entry.get("connectionsEstablished", 0)
     dropped = entry.get("connectionsDropped", 0)
     up = entry.get("bgpState") == "Established"
@@ -212,11 +211,11 @@ def frr_session(
         vrf=peer.vrf,
         state=entry.get("bgpState", "Idle"),
         since=since,
-        local_address=entry.get("hostLocal", ""),
-        remote_address=entry.get("hostForeign", "") or peer.target,
+        local_address=_known(entry.get("hostLocal")),
+        remote_address=_known(entry.get("hostForeign")) or peer.target,
         remote_asn=entry.get("remoteAs") or None,
-        local_router_id=_id(entry.get("localRouterId")),
-        remote_router_id=_id(entry.get("remoteRouterId")),
+        local_router_id=_known(entry.get("localRouterId")),
+        remote_router_id=_known(entry.get("remoteRouterId")),
         hold_time=entry.get("bgpTimerHoldTimeMsecs") if up else None,
         keepalive_time=entry.get("bgpTimerKeepAliveIntervalMsecs") if up else None,
         families=tuple(
@@ -229,6 +228,8 @@ def frr_session(
         ),
         bfd=frr_bfd(bfd),
         last_error=_event(reason, "" if up else since),
+        notification_sent=_event(told if why.endswith("send") else "", ""),
+        notification_received=_event(told if why.endswith("received") else "", ""),
         established=established,
         flaps=dropped,
     )
@@ -292,5 +293,8 @@ def frr_bfd(entry: Mapping[str, Any]) -> SessionBFD | None:
     )
 
 
-def _id(text: str | None) -> str:
-    return "" if text in (None, "0.0.0.0") else str(text)  # noqa: S104 - FRR's word for unknown
+_UNKNOWN = ("Unknown", "0.0.0.0")  # noqa: S104 - FRR's words for what it does not know
+
+
+def _known(text: str | None) -> str:
+    return "" if text is None or text in _UNKNOWN else text
