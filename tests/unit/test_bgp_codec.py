@@ -224,6 +224,14 @@ def test_our_open_shows_as_trans_for_a_large_asn() -> None:
     assert (large.asn, large.true_asn) == (23456, 4200000001)
 
 
+@pytest.mark.parametrize(("octets", "form"), [(251, "ff 02 fd"), (252, "ff ff 0101")])
+def test_the_extended_form_begins_beyond_255_octets(octets: int, form: str) -> None:
+    one = Capabilities(unknown=(RawCapability(200, bytes(octets)),))
+    body = encode_open(Open(64512, 90, ROUTER, one))[19:]
+    assert body[9:].startswith(raw(form))  # RFC 9072 §2
+    assert decode_open(body).capabilities == one
+
+
 def test_many_capabilities_take_the_extended_form() -> None:
     many = Capabilities(unknown=tuple(RawCapability(200, bytes((n,)) * 100) for n in range(9)))
     message = Open(64512, 90, ROUTER, many)

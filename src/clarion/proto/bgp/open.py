@@ -133,7 +133,7 @@ def encode_open(message: Open) -> bytes:
         + message.hold_time.to_bytes(2, "big")
         + message.router_id.packed
     )
-    if len(parameters) > 254:
+    if len(parameters) > 255:
         parameters = _extended_parameters(items)
         marker = OptionalParameter.EXTENDED_LENGTH  # RFC 9072 §2
         tail = bytes((marker, marker)) + len(parameters).to_bytes(2, "big") + parameters

@@ -261,6 +261,9 @@ class Session:
     def connected(self, direction: Direction, endpoints: Endpoints, now: float) -> None:
         """A TCP connection is there: asked for by `Dial`, or admitted."""
         line = self._lines[direction]
+        if line.state is State.IDLE:  # nobody waits for it any longer
+            self._outputs.append(Drop(direction, b""))
+            return
         line.endpoints = endpoints
         self._step(line, Event.TCP_CONNECTED, now)
         self._settle(now)
