@@ -168,6 +168,8 @@ BFD_DETECT_MULTIPLIER = 3
 BFD_MULTIHOP_TTL_MIN = 254
 # While a session is not up, nobody sends faster (RFC 5880 §6.8.3); nor while echo does the work.
 BFD_SLOW_SECONDS = 1.0
+# After a BGP session came up the other side may make its BFD session anew (FRR does).
+BFD_SETTLE_SECONDS = 1.0
 # A session that is no longer wanted says so for this long: three packets at the slow rate.
 BFD_LINGER_SECONDS = 3.0
 # Packets read from one socket before the others have their turn.

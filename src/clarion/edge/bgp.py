@@ -11,6 +11,7 @@ import socket
 from collections.abc import Collection, Mapping
 
 from clarion.base.addr import Address, Prefix
+from clarion.base.limits import INTERFACES_AGAIN_SECONDS
 from clarion.base.ports import Clock, Entropy
 from clarion.edge import tcp
 from clarion.edge.bgp_host import Host
@@ -175,7 +176,8 @@ class BgpSpeaker:
         for name in unnumbered - self._neighborhoods.keys():
             self._neighborhoods[name] = self._neighborhood(name)
         if self._watch is None and any(peer.device or peer.source_address for peer in peers):
-            self._watch = InterfaceWatch(self._look)
+            with contextlib.suppress(OSError):  # out of descriptors: attempts have timers too
+                self._watch = InterfaceWatch(self._look)
         if unnumbered:
             self._look()
 
@@ -217,7 +219,11 @@ class BgpSpeaker:
     def _look(self) -> None:
         """Interfaces or addresses changed: sockets, advertisements and attempts follow."""
         if self._neighborhoods:
-            addresses = interface_addresses()
+            try:
+                addresses = interface_addresses()
+            except OSError:  # out of descriptors or memory: nothing is known, so nothing changes
+                self._host.loop.call_later(INTERFACES_AGAIN_SECONDS, self._look)
+                return
             for neighborhood in self._neighborhoods.values():
                 neighborhood.look(addresses)
         if self._listeners is not None:
