@@ -84,9 +84,9 @@ class Speaker:
             interval=0.02,
         )
 
-    def stop(self) -> None:
+    def stop(self, *, keep: bool = False) -> None:
         if self.process.alive:
-            self.tell(Command(stop=True))
+            self.tell(Command(stop=True, keep=keep))
             self.process.wait()
 
 

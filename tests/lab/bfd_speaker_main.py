@@ -43,6 +43,7 @@ class Command(msgspec.Struct, kw_only=True):
     peers: dict[str, Row] | None = None
     restarted: bool = False
     stop: bool = False
+    keep: bool = False
 
 
 class State(msgspec.Struct, kw_only=True):
@@ -101,8 +102,8 @@ class Program:
             self.set_peers(command.peers)
         state = self.state()
         if command.stop:
-            await self.sessions.stop(keep_routes=False)
-            await self.client.stop()
+            await self.sessions.stop(keep_routes=command.keep)
+            await self.client.stop(keep_paths=command.keep)
             self.stopped.set()
         writer.write(msgspec.json.encode(state) + b"\n")
         with contextlib.suppress(ConnectionError):

@@ -4,16 +4,18 @@ A session that was up and is lost takes its BGP session down at once and nothing
 other side or the administrator switched off takes nothing down, and neither does a pulse process
 that ends: only a path that is known to have failed is a failure.
 
-A session begins when its BGP session is established for the first time. Before that it would tell
-nobody anything, the address of an unnumbered peer is not known, and FRR, which makes its BFD
-session anew at that moment, would take a first one down and the BGP session with it.
+A session begins a moment after its BGP session is established for the first time. Before that it
+would tell nobody anything, the address of an unnumbered peer is not known, and FRR, which makes its
+BFD session anew at that moment, would take a first one down and the BGP session with it.
 """
 
+import asyncio
 from collections.abc import Callable, Iterator, Mapping
 
 import msgspec
 
 from clarion.base.addr import Address
+from clarion.base.limits import BFD_SETTLE_SECONDS
 from clarion.daemons.translate import RESTART_SECONDS
 from clarion.decide.settings import Peer
 from clarion.edge import metrics
@@ -71,6 +73,10 @@ class BfdWatch:
 
     def established(self, peer: str, address: Address) -> None:
         """Take note that a BGP session came up, and to which address."""
+        loop = asyncio.get_running_loop()
+        loop.call_later(BFD_SETTLE_SECONDS, self._reached, peer, address)
+
+    def _reached(self, peer: str, address: Address) -> None:
         if address != self._seen.get(peer):
             self._seen[peer] = address
             self._refresh()

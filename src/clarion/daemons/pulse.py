@@ -74,7 +74,7 @@ class Pulse:
         """The parent is dead, or so stuck that others may be taking its addresses over.
 
         BFD judges the path, not the speaker: whether a stuck one is still to be counted on is for
-        the hold timers of its BGP sessions to say (decision 0009).
+        the hold timers of its BGP sessions to say (decision 0011).
         """
         self._layer2.fall_silent()
         if self._parent.gone:

@@ -165,7 +165,7 @@ class Bfd:
         return msgspec.msgpack.encode(rows)
 
     def outlive(self) -> None:
-        """The speaker is gone: watch on where that is asked for, for so long (decision 0009)."""
+        """The speaker is gone: watch on where that is asked for, for so long (decision 0011)."""
         now = self._loop.time()
         for name, watch in tuple(self._watches.items()):
             if watch.wanted.outlive <= 0:

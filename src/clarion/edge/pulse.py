@@ -216,11 +216,11 @@ class PulseClient:
         if keep_paths and self._child is not None:
             ends.append(asyncio.create_task(self._child.left.wait()))
         await asyncio.wait(ends, timeout=PULSE_STOP_SECONDS, return_when=asyncio.FIRST_COMPLETED)
-        if self._child is not None and not (keep_paths and self._child.left.is_set()):
+        if keep_paths and self._child is not None and self._child.left.is_set():
+            others.append(supervise)  # it goes on alone, for longer than this program
+        elif self._child is not None:
             self._child.process.kill()
-        for task in ends[1:]:
-            task.cancel()
-        for task in others:
+        for task in (*ends[1:], *others):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for _, future in self._waiters:

@@ -2,7 +2,7 @@
 
 The driver hands over packets that `demux` found to be for this session, calls `tick` when
 `next_deadline` says so, and sends what comes back. All that a session remembers is one plain value,
-`Memory`, with which another process can go on (decision 0009).
+`Memory`, with which another process can go on (decision 0011).
 """
 
 from typing import Final
@@ -313,7 +313,7 @@ class BfdSession:
             state=m.state,
             poll=m.polling and not final,
             final=final,
-            # C stays clear: without its parent this process ends too (decision 0009). D stays
+            # C stays clear: without its parent this process ends too (decision 0011). D stays
             # clear: we never ask for Demand mode ourselves.
             detect_multiplier=self.config.detect_multiplier,
             my_discriminator=m.discriminator,
