@@ -1,6 +1,7 @@
 """What is shipped for clusters, as far as it can be judged without one."""
 
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -114,10 +115,17 @@ def test_the_migration_table_tells_the_truth_about_each_value() -> None:
 
 def test_alerts_are_about_metrics_that_exist() -> None:
     text = (CHART / "templates" / "_prometheus.tpl").read_text()
-    used = set(re.findall(r"\bmetallb_[a-z0-9_]+", text))
+    used = set(re.findall(r"\b(?:metallb|clarion_bgp)_[a-z0-9_]+", text))
     known = {item.name for item in vars(metrics).values() if isinstance(item, metrics.Family)}
-    assert len(used) == 5
+    assert len(used) == 9
     assert used <= known
+
+
+def test_the_manual_lists_every_metric() -> None:
+    page = ROOT / "docs" / "metrics.md"
+    if os.environ.get("UPDATE_GOLDEN"):
+        page.write_text(metrics.metrics_markdown())
+    assert page.read_text() == metrics.metrics_markdown(), "run with UPDATE_GOLDEN=1"
 
 
 def test_no_role_names_everything() -> None:

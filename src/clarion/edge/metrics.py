@@ -227,6 +227,25 @@ FRR_REFUSED = _gauge("clarion_frr_refused_objects", "Objects of which FRR refuse
 EVENTS_DROPPED = _counter("clarion_events_dropped_total", "Events not written to the API.")
 
 
+def metrics_markdown() -> str:
+    """The manual's page of metrics."""
+    lines = [
+        "# Metrics",
+        "",
+        "`/metrics` of both programs, in Prometheus' text format, besides those of the process.",
+        "Names that begin with `metallb_` are MetalLB's, of all its modes. What a back end does not",
+        "know has no sample. This page is made from the program itself.",
+        "",
+        "| name | type | labels | |",
+        "|---|---|---|---|",
+    ]
+    families = (item for item in globals().values() if isinstance(item, Family))
+    for item in sorted(families, key=lambda item: item.name):
+        labels = ", ".join(item.labels)
+        lines.append(f"| `{item.name}` | {item.type} | {labels} | {item.help} |")
+    return "\n".join(lines) + "\n"
+
+
 class _SnapshotCollector(Collector):
     """Asks all sources when scraped."""
 

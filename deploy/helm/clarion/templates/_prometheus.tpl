@@ -70,6 +70,46 @@
     summary: A BGP session is down
     description: {{ `"{{ $labels.instance }}: the session with {{ $labels.peer }} is down."` }}
 {{- end }}
+{{- if .bgpSessionNeverUp.enabled }}
+- alert: MetalLBBGPSessionNeverUp
+  expr: clarion_bgp_sessions_established_total == 0
+  for: 5m
+  labels:
+    {{- toYaml .bgpSessionNeverUp.labels | nindent 4 }}
+  annotations:
+    summary: A BGP session never came up
+    description: {{ `"{{ $labels.instance }}: the session with {{ $labels.peer }} has not been established since the speaker started. clarion explain peer says why."` }}
+{{- end }}
+{{- if .bgpSessionFlapping.enabled }}
+- alert: MetalLBBGPSessionFlapping
+  expr: increase(clarion_bgp_session_flaps_total[15m]) > 3
+  for: 0m
+  labels:
+    {{- toYaml .bgpSessionFlapping.labels | nindent 4 }}
+  annotations:
+    summary: A BGP session comes and goes
+    description: {{ `"{{ $labels.instance }}: the session with {{ $labels.peer }} was lost more than three times in a quarter of an hour."` }}
+{{- end }}
+{{- if .bfdSessionDown.enabled }}
+- alert: MetalLBBFDSessionDown
+  expr: metallb_bfd_session_up == 0
+  for: 1m
+  labels:
+    {{- toYaml .bfdSessionDown.labels | nindent 4 }}
+  annotations:
+    summary: A BFD session is down
+    description: {{ `"{{ $labels.instance }}: BFD does not see {{ $labels.peer }} (VRF {{ $labels.vrf }})."` }}
+{{- end }}
+{{- if .bgpPrefixLimitNear.enabled }}
+- alert: MetalLBBGPPrefixLimitNear
+  expr: clarion_bgp_prefix_limit_near_bool == 1
+  for: 1m
+  labels:
+    {{- toYaml .bgpPrefixLimitNear.labels | nindent 4 }}
+  annotations:
+    summary: A router announces nearly as much as it may
+    description: {{ `"{{ $labels.instance }}: {{ $labels.peer }} announces three quarters of the prefixes that end the session."` }}
+{{- end }}
 {{- with .extraAlerts }}
 {{- toYaml . | nindent 0 }}
 {{- end }}
