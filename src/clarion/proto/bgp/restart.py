@@ -92,5 +92,13 @@ def parting_words(
     return None if keep_routes and helps else reason
 
 
+def starts_anew(agreed: Negotiated | None) -> bool:
+    """Does a new connection mean that the peer of an Established one has restarted?
+
+    RFC 4724 §4.2, §5: it does when the peer offers graceful restart for some family.
+    """
+    return agreed is not None and agreed.restart is not None and bool(agreed.restart.peer_families)
+
+
 def _both_notify(agreed: Negotiated | None) -> bool:
     return agreed is not None and agreed.restart is not None and agreed.restart.notifications

@@ -45,7 +45,7 @@ from clarion.proto.bgp.notify import (
 from clarion.proto.bgp.offer import family_status, keepalive_time, our_open, terms
 from clarion.proto.bgp.open import Open, bad_peer_asn, negotiate
 from clarion.proto.bgp.pace import Pace
-from clarion.proto.bgp.restart import Restart, last_words, parting_words
+from clarion.proto.bgp.restart import Restart, last_words, parting_words, starts_anew
 from clarion.proto.bgp.routes import Route
 from clarion.proto.bgp.update import Update
 from clarion.proto.bgp.wire import RouteRefresh
@@ -233,30 +233,19 @@ class Session:
         line = self._lines[Direction.INCOMING]
         if not self._started or self._pace.resting(now):
             return cease(Cease.CONNECTION_REJECTED)
-        if self.state is State.ESTABLISHED and not self._restarts(now):
-            return cease(Cease.CONNECTION_COLLISION_RESOLUTION)  # RFC 4271 §6.8: the old one stays
+        for old in self._lines.values():
+            if old.state is not State.ESTABLISHED:
+                continue
+            if not starts_anew(old.negotiated):  # RFC 4271 §6.8: the old one stays
+                return cease(Cease.CONNECTION_COLLISION_RESOLUTION)
+            self._blame("the peer restarted: it opened a new connection", now)
+            self._step(old, Event.ABANDON, now)  # RFC 4724 §4.2: without a NOTIFICATION
+            self._settle(now)
         if line.state is not State.ACTIVE:
             farewell = cease(Cease.CONNECTION_COLLISION_RESOLUTION)
             self._step(line, Event.COLLISION, now, farewell)
             self._settle(now)
         return None
-
-    def _restarts(self, now: float) -> bool:
-        """Does a new connection mean that the peer of an Established one has started anew?
-
-        RFC 4724 §4.2, §5: it does when the peer offers graceful restart for some family; then the
-        old connection is dropped without a word.
-        """
-        for line in self._lines.values():
-            agreed = line.negotiated
-            if line.state is State.ESTABLISHED and agreed and agreed.restart:
-                if not agreed.restart.peer_families:
-                    return False
-                self._blame("the peer restarted: it opened a new connection", now)
-                self._step(line, Event.ABANDON, now)
-                self._settle(now)
-                return True
-        return False
 
     def connected(self, direction: Direction, endpoints: Endpoints, now: float) -> None:
         """A TCP connection is there: asked for by `Dial`, or admitted."""
