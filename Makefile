@@ -14,6 +14,7 @@ help:
 	@echo "make bench  figures and ratios        make fmt    repair format"
 	@echo "make bench-bgp    BGP beside BIRD, FRR, GoBGP and ExaBGP (root)"
 	@echo "make bench-kube   the same at 10,000 Services on the real API server (root)"
+	@echo "make hunt   fuzzing, guided by coverage: MINUTES=10 TARGET=bgp-session"
 	@echo "make setup  only prepare              make clean  remove what the above made here"
 	@echo "make engine prepare also the real Kubernetes API server and helm, which make test meets (Go)"
 
@@ -35,7 +36,7 @@ check: setup
 	$(BIN)/python -m pytest -q tests/tidy
 
 test: engine check
-	$(BIN)/python -m pytest tests/tidy tests/unit tests/property tests/exhaustive \
+	$(BIN)/python -m pytest tests/tidy tests/unit tests/property tests/fuzz tests/exhaustive \
 	  tests/api tests/cluster tests/lab
 
 fmt: setup
@@ -53,11 +54,18 @@ bench-kube: engine
 	@for bench in benchmarks/kube/bench_*.py; do \
 	  echo "== $$bench"; $(BIN)/python $$bench || exit 1; done
 
+# Fuzzing guided by coverage, in an environment of its own; MINUTES are those of each target.
+hunt: setup
+	@[ -x .venv-hunt/bin/python ] || .venv/bin/python -m venv .venv-hunt
+	@.venv-hunt/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes \
+	  -r requirements.lock -r requirements-hunt.lock
+	@PYTHONPATH=src nice .venv-hunt/bin/python -m tests.fuzz.hunt hunt $(or $(MINUTES),1) $(TARGET)
+
 lock: setup
-	@for name in requirements requirements-dev requirements-build; do \
+	@for name in requirements requirements-dev requirements-build requirements-hunt; do \
 	  $(BIN)/uv pip compile --upgrade --exclude-newer "7 days" --generate-hashes --no-emit-index-url \
 	    --no-header --no-annotate --quiet $$name.in -o $$name.lock || exit 1; done
 
 clean:
-	rm -rf .venv .cache .hypothesis build dist
+	rm -rf .venv .venv-hunt .cache .hypothesis build dist
 	find src tests benchmarks -name __pycache__ -type d -exec rm -rf {} +

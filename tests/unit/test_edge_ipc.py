@@ -138,6 +138,7 @@ def test_pieces_of_any_size_make_the_same_messages() -> None:
         ((IPC_MESSAGE_BYTES_MAX + 1).to_bytes(4, "big"), "bytes"),
         (b"\0\0\0\1\xc1", "none"),
         (b"\0\0\0\2\x81\xa0", "none"),
+        (b"\0\0\0\x08\x82\xa4type\xa1\x82", "none"),  # a text that is not UTF-8
         (b"\0\0\0\0", "none"),
     ],
 )

@@ -19,6 +19,8 @@ from clarion.base.limits import IPC_MESSAGE_BYTES_MAX, IPC_UNSENT_BYTES_MAX
 In = TypeVar("In")
 Out = TypeVar("Out", bound=msgspec.Struct)
 
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What the decoder raises on bytes that are no message: deep nesting ends in the last of them."""
 _LENGTH = struct.Struct("!I")
 _READ_BYTES = 1 << 16
 
@@ -134,7 +136,7 @@ class Channel(Generic[In, Out]):
                 break
             try:
                 message = self._decoder.decode(bytes(self._received[start + _LENGTH.size : end]))
-            except msgspec.DecodeError as error:
+            except UNREADABLE as error:
                 self._fail(f"a message that is none: {error}")
                 return
             start = end
