@@ -53,7 +53,9 @@ ADVERTISED: dict[str, Any] = {
 MARKS = ({"64500:7", "65535:65281"}, {"64500:1:2"})
 
 
-def endpoints(family: str, address: str) -> dict[str, Any]:
+def endpoints(family: str, *nodes: str) -> dict[str, Any]:
+    """The service's slice of a family: one ready endpoint for each time a node is named."""
+    block = "192.0.2." if family == "IPv4" else "2001:db8:1::"
     return {
         "apiVersion": "discovery.k8s.io/v1",
         "kind": "EndpointSlice",
@@ -63,7 +65,10 @@ def endpoints(family: str, address: str) -> dict[str, Any]:
             "labels": {"kubernetes.io/service-name": "web"},
         },
         "addressType": family,
-        "endpoints": [{"addresses": [address], "nodeName": NATIVE}],
+        "endpoints": [
+            {"addresses": [f"{block}{number}"], "nodeName": node}
+            for number, node in enumerate(nodes, start=100)
+        ],
         "ports": [{"name": "http", "port": 8080}],
     }
 
@@ -74,9 +79,8 @@ def peer(name: str, **more: Any) -> dict[str, Any]:
 
 
 def advertisement(**changed: Any) -> dict[str, Any]:
-    """How the pool is announced; every field stands in it, so that a later one takes its place."""
-    usual = {"aggregationLength": 32, "aggregationLengthV6": 128, "peers": []}
-    return metallb("BGPAdvertisement", "base", **{**usual, **ADVERTISED, **changed})
+    """How the pool is announced."""
+    return metallb("BGPAdvertisement", "base", **{**ADVERTISED, **changed})
 
 
 class Bed:
@@ -121,7 +125,7 @@ class Bed:
             advertisement(),
             *map(peer, PEERS),
             service("web", notes={LOAD_BALANCER_IPS: "203.0.113.1,2001:db8:5::1"}),
-            *(endpoints(*each) for each in zip(("IPv4", "IPv6"), NODES[NATIVE], strict=True)),
+            *(endpoints(family, NATIVE) for family in ("IPv4", "IPv6")),
         )
 
     def start_speaker(self, back_end: str) -> None:
@@ -129,8 +133,8 @@ class Bed:
         how = ["--bgp", "native"]
         if back_end == DRIVEN:
             how = ["--bgp", "frr", "--frr-vty-dir", str(RUN / self.own.pathspace)]
-        kubeconfig = self.api.kubeconfig
-        self.nodes[back_end].start_speaker(kubeconfig, *how, "--listen-http", "127.0.0.1:7472")
+        how += ["--listen-http", "127.0.0.1:7472", "--bgp-graceful-shutdown", "1s"]
+        self.nodes[back_end].start_speaker(self.api.kubeconfig, *how)
 
     def apply(self, *objects: dict[str, Any]) -> None:
         self.api.kubectl("apply", "-f", "-", stdin="\n".join(map(json.dumps, objects)))
@@ -146,12 +150,12 @@ class Bed:
             yield
         finally:
             usual = [advertisement(), *map(peer, PEERS)]
-            for each in objects:
-                kind, name = each["kind"], each["metadata"]["name"]
-                if (kind, name) in {(one["kind"], one["metadata"]["name"]) for one in usual}:
-                    continue
-                self.delete(kind, name)
             self.apply(*usual)
+            known = {(each["kind"], each["metadata"]["name"]) for each in usual}
+            for each in objects:
+                what = each["kind"], each["metadata"]["name"]
+                if what not in known:
+                    self.delete(*what)
 
     # -- what is seen ----------------------------------------------------------------------------
 
@@ -260,9 +264,9 @@ def bird_config() -> RouterConfig:
     return RouterConfig(asn=NODES_ASN, router_id=BIRD, neighbors=tuple(nodes))
 
 
-def openbgpd_config(password: str = "") -> RouterConfig:
+def openbgpd_config(password: str = "", nodes_asn: int = NODES_ASN) -> RouterConfig:
     nodes = (
-        Neighbor(address=four, remote_as=NODES_ASN, passive=True, password=password)
+        Neighbor(address=four, remote_as=nodes_asn, passive=True, password=password)
         for four, _ in NODES.values()
     )
     return RouterConfig(asn=FRR_ASN, router_id=OPENBGPD, neighbors=tuple(nodes))

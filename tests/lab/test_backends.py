@@ -5,13 +5,14 @@ drives an FRR; a difference between the two is a failure.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import pytest
 
 from clarion.lab.netns import Lab, sweep
 from clarion.lab.nodes import SYSTEM_NAMESPACE
+from clarion.model.annotations import LINK_BANDWIDTH
 
 from .backend_bed import (
     ADVERTISED,
@@ -30,6 +31,7 @@ from .backend_bed import (
     Bed,
     addresses,
     advertisement,
+    endpoints,
     openbgpd_config,
     peer,
     states,
@@ -118,7 +120,6 @@ def test_a_selector_of_nodes_keeps_a_peer_to_some(bed: Bed) -> None:
     own = {"kubernetes.io/hostname": DRIVEN}
     with bed.applied(peer("openbgpd", nodeSelectors=[{"matchLabels": own}])):
         bed.wait_paths(bed.openbgpd, V4, of=addresses(4, DRIVEN))
-    bed.apply(peer("openbgpd", nodeSelectors=[]))
     bed.wait_default()
     after = bed.connections()
     native = ("openbgpd", NODES[NATIVE][0])
@@ -173,7 +174,7 @@ def test_passwords_of_one_peer_change_and_no_other_session_knows(bed: Bed) -> No
         bed.wait_paths(bed.openbgpd, V4, of=addresses(4))
     finally:
         bed.openbgpd.configure(openbgpd_config())
-        bed.apply(peer("openbgpd", passwordSecret={"name": "", "namespace": ""}))
+        bed.apply(peer("openbgpd"))
         bed.delete("secret", "openbgpd")
     bed.wait_default()
     assert bed.connections("openbgpd") == before
@@ -287,7 +288,6 @@ def test_bfd_comes_up_with_the_profiles_intervals_and_goes_with_it(bed: Bed) -> 
         bed.apply(profile(250))
         wait_bfd(250)
         assert bed.connections() == before
-        bed.apply(peer("frr", bfdProfile=""))
     bed.wait_default()
     bed.wait(
         "the driven FRR has forgotten the profile",
@@ -299,26 +299,116 @@ def test_graceful_restart_is_agreed_on_with_the_next_session(bed: Bed) -> None:
     """What becomes of routes and traffic then has tests of its own."""
     before = bed.connections()
 
-    def agreed() -> bool:
-        """Both nodes announce it now; sessions that are older than the object begin anew."""
-        record = bed.frr.query("show bgp neighbors json")
-        announced = {
-            address: record[address]["neighborCapabilities"].get("gracefulRestart") or ""
-            for address in addresses(4)
-            if record[address]["bgpState"] == "Established"
-        }
-        for address, said in announced.items():
-            if said != "advertisedAndReceived":
+    def wait_announced(wanted: bool) -> None:
+        """Begin sessions anew until the nodes announce it or no more: until they read the object.
+
+        A driven FRR begins by itself. As a mere helper it has the capability without a family.
+        """
+
+        def restartable(neighbor: dict[str, Any]) -> Collection[str]:
+            found = neighbor["neighborCapabilities"].get("addressFamiliesByPeer", {})
+            return found if isinstance(found, dict) else ()
+
+        def announced() -> bool:
+            record = bed.frr.query("show bgp neighbors json")
+            nodes = {address: record[address] for address in addresses(4)}
+            up = all(each["bgpState"] == "Established" for each in nodes.values())
+            others = [
+                address
+                for address, each in nodes.items()
+                if up and ("ipv4Unicast" in restartable(each)) is not wanted
+            ]
+            for address in others:
                 bed.frr.vtysh(f"clear bgp {address}")
-        return list(announced.values()) == ["advertisedAndReceived"] * len(BACK_ENDS)
+            return up and not others
+
+        bed.wait(f"restart is announced: {wanted}", announced, seen=lambda: states(bed.frr))
 
     with bed.applied(peer("frr", enableGracefulRestart=True)):
-        bed.wait("both ends announce the capability", agreed, seen=lambda: states(bed.frr))
+        wait_announced(True)
         bed.wait_default()
-    bed.apply(peer("frr", enableGracefulRestart=False))
+    wait_announced(False)
     bed.wait_default()
     others = {key: each for key, each in bed.connections().items() if key[0] != "frr"}
     assert others.items() <= before.items()
+
+
+def test_another_asn_is_shown_to_one_peer(bed: Bed) -> None:
+    """It stands alone in the path: nobody behind that peer sees ours."""
+    before = bed.connections("openbgpd")
+    bed.openbgpd.configure(openbgpd_config(nodes_asn=64777))
+    try:
+        with bed.applied(peer("openbgpd", localASN=64777)):
+            bed.wait_paths(bed.openbgpd, V4, of=addresses(4))
+            paths = bed.paths(bed.openbgpd, V4).values()
+            assert {path.as_path for path in paths} == {(64777,)}
+    finally:
+        bed.openbgpd.configure(openbgpd_config())
+    bed.wait_default()
+    assert bed.connections("openbgpd") == before
+
+
+def test_traffic_is_shared_by_the_endpoints_of_each_node(bed: Bed) -> None:
+    """The router's kernel does it: three to one, and live when that changes."""
+    before = bed.connections()
+    four = {name: address for name, (address, _) in NODES.items()}
+    weighed = advertisement()
+    weighed["metadata"]["annotations"] = {LINK_BANDWIDTH: "endpoints"}
+
+    def policy(name: str) -> None:
+        bed.api.kubectl(
+            "patch", "service", "web", "-p", f'{{"spec":{{"externalTrafficPolicy":"{name}"}}}}'
+        )
+
+    def weights() -> dict[str, int]:
+        found = bed.frr.namespace.ip_json("-4", "route", "show", V4)
+        hops = [hop for route in found for hop in route.get("nexthops", [])]
+        return {hop["gateway"]: hop["weight"] for hop in hops}
+
+    def wait_ratio(native: int, driven: int) -> None:
+        bed.apply(endpoints("IPv4", *[NATIVE] * native, *[DRIVEN] * driven))
+
+        def divided() -> bool:
+            found = weights()
+            return (
+                set(found) == set(four.values())
+                and found[four[NATIVE]] * driven == found[four[DRIVEN]] * native
+            )
+
+        bed.wait(f"traffic is shared {native} to {driven}", divided, seen=weights)
+
+    policy("Local")
+    try:
+        with bed.applied(weighed):
+            wait_ratio(3, 1)
+            wait_ratio(1, 2)
+    finally:
+        policy("Cluster")
+        bed.apply(endpoints("IPv4", NATIVE))
+    bed.wait_default()
+    assert bed.connections() == before
+
+
+def test_a_cordoned_node_is_the_last_choice(bed: Bed) -> None:
+    before = bed.connections()
+    for back_end, other in ((NATIVE, DRIVEN), (DRIVEN, NATIVE)):
+        (leaving,), (staying,) = addresses(4, back_end), addresses(4, other)
+        bed.api.kubectl("cordon", back_end)
+        try:
+
+            def shed(goes: str = leaving, stays: str = staying) -> bool:
+                outside, inside = bed.paths(bed.frr, V4), bed.paths(bed.bird, V4)
+                return (
+                    {address for address, path in outside.items() if path.best} == {stays}
+                    and all("65535:0" in paths[goes].communities for paths in (outside, inside))
+                    and (inside[goes].local_pref, inside[stays].local_pref) == (0, 150)
+                )
+
+            bed.wait(f"routers prefer {other}", shed, seen=lambda: bed.paths(bed.frr, V4))
+        finally:
+            bed.api.kubectl("uncordon", back_end)
+        bed.wait_default()
+    assert bed.connections() == before
 
 
 def test_restarted_routers_have_all_routes_again(bed: Bed) -> None:
