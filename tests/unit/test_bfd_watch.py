@@ -43,10 +43,17 @@ class World:
     def __init__(self) -> None:
         self.failed: list[tuple[str, str]] = []
         self.pulse = Recorder()
+        self.changes = 0
         self.watch = BfdWatch(
-            Log("test"), lambda peer, why: self.failed.append((peer, why)), self.on_link
+            Log("test"),
+            lambda peer, why: self.failed.append((peer, why)),
+            self.on_link,
+            self.changed,
         )
         self.watch.attach(self.pulse)
+
+    def changed(self) -> None:
+        self.changes += 1
 
     def on_link(self, address: Address, _device: str) -> bool:
         return address == HERE
@@ -155,6 +162,7 @@ def test_a_lost_path_fails_its_peer_once(world: World) -> None:
     world.report(State.DOWN, last_down="silence", remote_diagnostic="so too")
     world.report(State.DOWN, last_down="silence")
     assert world.failed == [("r", "BFD: silence (of itself it says: so too)")]
+    assert world.changes == 3
 
 
 @pytest.mark.parametrize(

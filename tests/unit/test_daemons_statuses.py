@@ -242,7 +242,6 @@ def test_what_an_earlier_program_left_under_our_name_goes() -> None:
         scene.client.put(l2_status("l2-x7k2p", "me"))
         await scene.see()
         assert scene.wrong == [WEB]
-        assert scene.statuses.leftovers() == {WEB}
         scene.report("another")
         await scene.see()
         assert scene.l2 == {}
@@ -250,12 +249,12 @@ def test_what_an_earlier_program_left_under_our_name_goes() -> None:
     play(scene)
 
 
-def test_leftovers_are_services_that_this_node_told_of_before() -> None:
+def test_what_was_told_before_the_start_is_told_anew() -> None:
     async def scene(scene: Scene) -> None:
         scene.client.put(l2_status(status_name("l2", "me", WEB), "me"))
         scene.client.put(l2_status("l2-other", "other"))
         await scene.see()
-        assert scene.statuses.leftovers() == {WEB}
+        assert scene.wrong == [WEB]
 
     play(scene)
 

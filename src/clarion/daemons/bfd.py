@@ -38,6 +38,7 @@ class BfdWatch:
         log: For ups and downs.
         fail: Called with a peer and a reason when the path to it is lost.
         on_link: Whether an address, by a device, is reached without a router.
+        on_change: Called after a session came into another state.
     """
 
     def __init__(
@@ -45,10 +46,12 @@ class BfdWatch:
         log: Log,
         fail: Callable[[str, str], None],
         on_link: Callable[[Address, str], bool],
+        on_change: Callable[[], None],
     ) -> None:
         self._log = log
         self._fail = fail
         self._on_link = on_link
+        self._changed = on_change
         self._pulse: PulseClient | None = None
         self._peers: dict[str, Peer] = {}
         self._profiles: Mapping[str, BFDProfileSpec] = {}
@@ -151,6 +154,7 @@ class BfdWatch:
         if report is None:
             self._known.clear()  # the next process begins anew, which is no failure of a path
             return
+        told = {name: status.state for name, status in self._known.items()}
         for name, status in report.sessions.items():
             before, self._known[name] = self._known.get(name), status
             was_up = before is not None and before.up
@@ -158,6 +162,8 @@ class BfdWatch:
                 self._log.info("BFD up", peer=status.remote)
             elif was_up and not status.up:
                 self._down(name, status)
+        if told != {name: status.state for name, status in self._known.items()}:
+            self._changed()
 
     def _down(self, name: str, status: BfdStatus) -> None:
         reason = status.last_down

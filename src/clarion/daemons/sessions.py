@@ -58,7 +58,7 @@ class Sessions:
             on_change=self._on_change,
         )
         self._speaker = self._made()
-        self._bfd = BfdWatch(runtime.log, self._path_lost, on_link)
+        self._bfd = BfdWatch(runtime.log, self._path_lost, on_link, on_change)
         self._port = port
         self._notices = notices
         self._changed = on_change

@@ -356,7 +356,6 @@ class Speaker:
     async def _read_statuses(self) -> None:
         """Begin to report once it is known what was reported before."""
         await self._informers.wait_synced()
-        self._unreported |= self._statuses.leftovers()
         self._reports = True
         freeze_memory()
         self._wake.set()

@@ -6,7 +6,7 @@ under this node's label and another name is from another program that ran here b
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
 from sys import intern
@@ -134,13 +134,6 @@ class Statuses:
             known[key] = node
         elif not known:
             del self._strays[kind, service]
-
-    def leftovers(self) -> set[ObjectKey]:
-        """Services of which this node has a status from before it was started."""
-        found: Iterable[Told] = (*self._l2.values(), *self._bgp.values())
-        return {
-            service_of(item) for item in found if item.metadata.labels.get(LABEL_NODE) == self._node
-        }
 
     def report(self, service: ObjectKey, plan: ServicePlan | None, peers: tuple[str, ...]) -> None:
         """Bring both objects of a service up to date.
