@@ -134,7 +134,7 @@ def test_a_restart_is_told_once_and_the_state_that_was_kept_is_too() -> None:
     joined.mend()
     joined.captured.clear()
     joined.advance(60.0)
-    assert offers(joined)[-1] == capability(restarting=False, preserved=True)  # RFC 8538 §4.1
+    assert offers(joined)[-1] == capability(restarting=False, preserved=True)  # RFC 8538 §4
 
 
 def test_a_start_of_the_whole_node_claims_nothing() -> None:

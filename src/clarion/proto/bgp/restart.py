@@ -40,7 +40,7 @@ class Restart:
             return None
         # RFC 4724 §4.1: after the restart time the peer has forgotten us, and this is a new start.
         restarting = self._restarted_at is not None and now < self._restarted_at + seconds
-        # RFC 8538 §4.1: set too when only the session was lost, as traffic did not stop then.
+        # RFC 8538 §4: set too when only the session was lost, as traffic did not stop then.
         preserved = restarting or self._preserved
         return GracefulRestart(
             restart_time=seconds,
