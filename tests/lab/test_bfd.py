@@ -166,6 +166,21 @@ def test_multihop_by_ebgp_multihop(speaker: Speaker, configured: Configured) -> 
     assert speaker.path_to("four").down_count == 0
 
 
+def test_an_unnumbered_peer_is_watched_at_the_address_it_has(
+    speaker: Speaker, configured: Configured
+) -> None:
+    neighbor = Neighbor(interface="eth0", remote_as=OUR_ASN, bfd=True)
+    frr = configured("frr", RouterConfig(asn=THEIR_ASN, router_id=FRR4, neighbors=(neighbor,)))
+    speaker.peers({"r": Row(interface="eth0")})
+    speaker.wait_paths("r", timeout=30)
+    path = speaker.path_to("r")
+    assert path.remote.startswith("fe80::")
+    assert path.interface == "eth0"
+    assert isinstance(frr, Frr)
+    (seen,) = frr.bfd_peers()
+    assert (seen["status"], seen["interface"], seen["local"]) == ("up", "eth0", path.remote)
+
+
 def test_packets_from_afar_are_ignored(speaker: Speaker, frr: Router) -> None:
     """RFC 5881 §5: a packet whose TTL is not 255 cannot bring a session up."""
     table = "table ip mangled { chain out { type filter hook output priority mangle;"
@@ -289,6 +304,30 @@ def test_echo_packets_are_sent_back_by_the_kernel(speaker: Speaker, frr: Router)
     finally:
         frr.namespace.sysctl("net.ipv4.ip_forward=1")
     wait_until(echoing, 20, "echo is in use again")
+
+
+def test_our_kernel_sends_echo_packets_back(speaker: Speaker, frr: Router) -> None:
+    assert isinstance(frr, Frr)
+    frr.vtysh(
+        "configure terminal",
+        "bfd",
+        "profile echo",
+        "transmit-interval 100",
+        "receive-interval 100",
+        "echo-mode",
+        "echo transmit-interval 50",
+    )
+    frr.vtysh("configure terminal", f"router bgp {THEIR_ASN}", f"neighbor {US4} bfd profile echo")
+    speaker.peers({"r": Row(address=FRR4)})
+    speaker.wait_sessions("r")
+
+    def echoes() -> int:
+        rows = frr.query("show bfd peers counters json")
+        return next(int(row["echo-packet-input"]) for row in rows if row["peer"] == US4)
+
+    wait_until(lambda: echoes() > 20, 20, "FRR's echo packets come back to it", seen=echoes)
+    assert speaker.path_to("r").up
+    frr.vtysh("configure terminal", "bfd", "no profile echo")
 
 
 @pytest.mark.parametrize("how", ["killed", "stopped"])
