@@ -263,6 +263,7 @@ def test_large_communities_and_four_octet_asn() -> None:
     assert attributes.as_path[0].asns == (4200000001,)
 
 
+LINK_LOCAL = parse_address("fe80::1")
 FAMILIES = [
     # transport, what the interface has besides, whether IPv4 is sent and with which next hop, IPv6
     (LEFT, {"next_hop_ipv6": LEFT6}, LEFT, LEFT6),
@@ -270,6 +271,8 @@ FAMILIES = [
     (LEFT6, {"next_hop_ipv4": LEFT, "next_hop_ipv6": LEFT6}, LEFT, LEFT6),
     # No IPv4 address at all: both ends of ours offer RFC 8950, so IPv4 goes by an IPv6 next hop.
     (LEFT6, {"next_hop_ipv6": LEFT6}, LEFT6, LEFT6),
+    # Between link-local addresses nothing else of ours is known to be on the peer's link.
+    (LINK_LOCAL, {"next_hop_ipv4": LEFT, "next_hop_ipv6": LEFT6}, LINK_LOCAL, LINK_LOCAL),
 ]
 
 

@@ -15,6 +15,7 @@ from clarion.edge import tcp
 from clarion.edge.ifaddrs import device_indexes, interface_state
 from clarion.proto.bgp.config import State
 
+from .bgp_kit import link
 from .test_bgp_speaker import OTHER, Peer, only, peer, routes, speaker, until
 
 
@@ -129,6 +130,25 @@ def test_a_key_for_all_link_local_addresses_and_hops_of_a_handshake_are_taken() 
         tcp.set_hops(listener, 6, tcp.TcpOptions())
         assert listener.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS) != 255
         tcp.set_md5_key(listener, Prefix(6, 0xFE80 << 112, 10), "")
+
+
+def test_an_attempt_is_repeated_at_once_when_asked_and_only_where_one_is_waited_for() -> None:
+    joined = link()
+    joined.reachable = False
+    joined.start()
+    assert joined.dialled == ["left"]
+    joined.left.retry(joined.now)
+    joined.left.retry(joined.now)
+    joined.right.retry(joined.now)  # it waits for the other side
+    joined.advance(0.0)
+    assert joined.dialled == ["left"] * 2
+    joined.reachable = True
+    joined.left.retry(joined.now)
+    joined.advance(0.0)
+    assert joined.left.state is State.ESTABLISHED
+    joined.left.retry(joined.now)
+    joined.advance(0.0)
+    assert joined.dialled == ["left"] * 3
 
 
 def test_the_kernel_tells_of_an_interface_and_its_members() -> None:
