@@ -28,7 +28,7 @@ from clarion.daemons.rests import resting_text
 from clarion.decide.resting import Rest
 from clarion.decide.snapshot import Options
 from clarion.edge.clock import SystemClock
-from clarion.edge.kubeclient import KubeClient
+from clarion.edge.kubeclient import KubeClient, PatchType
 from clarion.edge.kubeconfig import find_config
 from clarion.edge.leases import micro_time
 from clarion.model.annotations import (
@@ -44,6 +44,13 @@ from clarion.model.metallb import (
     IPAddressPool,
     ServiceL2Status,
     ServiceL2StatusStatus,
+)
+from clarion.model.sessions import (
+    BGPSession,
+    BGPSessionStatus,
+    SessionBFD,
+    SessionEvent,
+    SessionPrefixes,
 )
 from clarion.testing import builders as b
 from clarion.testing.apiprocess import ApiProcess
@@ -268,3 +275,46 @@ def test_every_answer_conforms_to_its_schema(api: Path) -> None:
     ):
         text = run(api, explain, *question.split(), "-o", "json").stdout
         assert validator.is_valid(json.loads(text))
+
+
+REFUSED = "cannot connect to 198.51.100.1 port 179: Connection refused"
+
+
+async def write_session(kubeconfig: Path) -> None:
+    report = BGPSessionStatus(
+        node="n1",
+        peer="r",
+        state="Active",
+        since="2026-01-01T00:00:00Z",
+        bfd=SessionBFD(state="down"),
+        prefixes=SessionPrefixes(announced=0),
+        last_error=SessionEvent(text=REFUSED),
+    )
+    async with KubeClient(find_config(str(kubeconfig), SystemClock())) as client:
+        key = ObjectKey(SYSTEM, "n1-r")
+        await client.create(BGPSession(metadata=ObjectMeta(name=key.name, namespace=SYSTEM)))
+        patch = [{"op": "add", "path": "/status", "value": report}]
+        how = PatchType.JSON
+        await client.patch(BGPSession, key, patch, how=how, subresource="status")
+
+
+def test_sessions_are_told_from_objects_and_else_from_leases(api: Path) -> None:
+    """A speaker of before writes no objects: the word on its Lease is all there is."""
+    renewed(api, "clarion-speaker-n1", 0.0)
+    validator = jsonschema_rs.validator_for(json.loads((SCHEMAS / "status.v1.json").read_text()))
+
+    def row() -> dict[str, str]:
+        shown = json.loads(run(api, status, "-o", "json").stdout)
+        assert validator.is_valid(shown)
+        (found,) = (each for each in shown["Sessions"] if each["node"] == "n1")
+        return dict(found)
+
+    before = row()
+    assert (before["state"], before["BFD"], before["why not"]) == ("Active", "-", "-")
+    asyncio.run(write_session(api))
+    after = row()
+    assert (after["state"], after["BFD"], after["prefixes"]) == ("Active", "down", "0")
+    assert after["why not"] == f"nothing listens there: {REFUSED}"
+    told = run(api, explain, "peer", "r").output
+    assert "session of n1: Active since 2026-01-01T00:00:00Z, BFD down" in told
+    assert "configure this node as a neighbor on the router" in told

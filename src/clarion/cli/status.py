@@ -27,6 +27,7 @@ from clarion.model.sessions import BGPSession
 if TYPE_CHECKING:
     from clarion.edge.kubeclient import KubeClient, Selection
 
+SCHEMA = "clarion.status/v1"
 REFRESH_SECONDS = 2.0
 CLEAR = "\x1b[H\x1b[2J"
 Row = tuple[str, ...]
@@ -81,7 +82,8 @@ async def _show(kubeconfig: str, namespace: str, *, watch: bool, as_json: bool) 
         if watch and on_terminal():
             click.echo(CLEAR, nl=False)
         if as_json:
-            print_json({title: _records(head, rows) for title, (head, rows) in tables.items()})
+            records = {title: _records(head, rows) for title, (head, rows) in tables.items()}
+            print_json({"schema": SCHEMA, **records})
         else:
             for text in alarms(state.programs):
                 click.echo(styled(f"ALARM: {text}", "red"))

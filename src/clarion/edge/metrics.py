@@ -120,7 +120,7 @@ BGP_ANNOUNCED = _gauge(
     "metallb_bgp_announced_prefixes_total", "Prefixes announced to the peer.", "peer"
 )
 BGP_PENDING = _gauge(
-    "metallb_bgp_pending_prefixes_total", "Prefixes that should be announced to the peer.", "peer"
+    "metallb_bgp_pending_prefixes_total", "Prefixes that the peer is still to be told.", "peer"
 )
 BFD_SESSION_UP = _gauge("metallb_bfd_session_up", "Whether the BFD session is up.", "peer", "vrf")
 BFD_CONTROL_INPUT = _counter(
