@@ -191,7 +191,7 @@ SESSION_NEWS_SECONDS = 1.0
 # Counts of a session, and attempts that fail as the last one did, are written so often at most.
 SESSION_COUNTS_SECONDS = 60.0
 # After news the counts are written once more when routes had this long to go out.
-SESSION_SETTLE_SECONDS = 5.0
+SESSION_SETTLE_SECONDS = 8.0
 
 assert BGP_RECONNECT_SECONDS_MIN < BGP_RECONNECT_SECONDS_MAX
 # Attributes besides communities and MP_REACH_NLRI with one IPv6 prefix take less than 256 octets.

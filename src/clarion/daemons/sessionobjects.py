@@ -114,15 +114,15 @@ class SessionObjects:
     async def _run(self) -> None:
         await self._own.synced.wait()
         clock = self._runtime.clock
-        due = clock.monotonic() + limits.SESSION_COUNTS_SECONDS
+        due = latest = clock.monotonic() + limits.SESSION_COUNTS_SECONDS
         while True:
             now = clock.monotonic()
             everything = now >= due
             if everything:
-                due = now + limits.SESSION_COUNTS_SECONDS
+                due = latest = now + limits.SESSION_COUNTS_SECONDS
             self._wake.clear()
             if self.reconcile(everything=everything) and not everything:
-                due = min(due, now + limits.SESSION_SETTLE_SECONDS)
+                due = min(latest, now + limits.SESSION_SETTLE_SECONDS)
             await asyncio.sleep(limits.SESSION_NEWS_SECONDS)
             rest = due - clock.monotonic()
             with contextlib.suppress(TimeoutError):
