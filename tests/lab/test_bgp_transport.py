@@ -4,6 +4,7 @@ Each test makes point-to-point links of its own between a speaker and real route
 """
 
 import errno
+import itertools
 import socket
 import sys
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from .bgp_bed import BOTH, OUR_ASN, SERVICE4, SERVICE6, THEIR_ASN, Speaker, serv
 
 pytestmark = pytest.mark.lab
 
+NUMBERS = itertools.count(1)
 HERE, THERE = "fe80::1", "fe80::2"
 ADDRESSES = ((4, "192.0.2.1", "192.0.2.9"), (6, "2001:db8:1::1", "2001:db8:1::9"))
 
@@ -63,8 +65,8 @@ class Bed:
 
 
 @pytest.fixture
-def bed(lab: Lab, request: pytest.FixtureRequest) -> Iterator[Bed]:
-    made = Bed(lab, f"t{abs(hash(request.node.name)) % 10000}")
+def bed(lab: Lab) -> Iterator[Bed]:
+    made = Bed(lab, f"t{next(NUMBERS)}")
     yield made
     made.close()
 
