@@ -30,6 +30,7 @@ class Row(msgspec.Struct, kw_only=True):
 
     address: str = ""
     interface: str = ""
+    vrf: str = ""
     source: str = ""
     asn: int = THEIR_ASN
     multihop: bool = False
@@ -63,6 +64,7 @@ def _peer(name: str, row: Row) -> Peer:
         peer_asn=row.asn,
         address=parse_address(row.address) if row.address else None,
         interface=row.interface,
+        vrf=row.vrf,
         source_address=parse_address(row.source) if row.source else None,
         hold_time=90.0,
         connect_time=1.0,

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import pytest
 
 from clarion.lab.frr import Frr
-from clarion.lab.netns import Namespace
+from clarion.lab.netns import Namespace, cable
 from clarion.lab.process import wait_until
 from clarion.lab.routers import Neighbor, Router, RouterConfig
 from clarion.model.metallb import BFDProfileSpec
@@ -179,6 +179,29 @@ def test_an_unnumbered_peer_is_watched_at_the_address_it_has(
     assert isinstance(frr, Frr)
     (seen,) = frr.bfd_peers()
     assert (seen["status"], seen["interface"], seen["local"]) == ("up", "eth0", path.remote)
+
+
+def test_a_vrf_whose_device_is_made_anew(speaker: Speaker, configured: Configured) -> None:
+    """Binding to any device is what a VRF is to the sockets; this kernel has no VRFs."""
+    host, neighbor = speaker.host, Neighbor(address="198.51.100.2", remote_as=OUR_ASN, bfd=True)
+    frr = configured("frr", RouterConfig(asn=THEIR_ASN, router_id=FRR4, neighbors=(neighbor,)))
+
+    def plug() -> None:
+        cable(host, "red", frr.namespace, "red")
+        host.add_address("red", "198.51.100.2/30")
+        frr.namespace.add_address("red", "198.51.100.1/30")
+
+    plug()
+    try:
+        speaker.peers({"r": Row(address="198.51.100.1", vrf="red")})
+        speaker.wait_paths("r")
+        assert speaker.state.metrics["metallb_bfd_session_up 198.51.100.1 red"] == 1
+        host.ip("link", "del", "red")
+        wait_until(lambda: not speaker.path_to("r").up, 10, "BFD is down")
+        plug()
+        speaker.wait_paths("r", timeout=30)
+    finally:
+        host.ip("link", "del", "red")
 
 
 def test_packets_from_afar_are_ignored(speaker: Speaker, frr: Router) -> None:

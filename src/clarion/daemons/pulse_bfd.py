@@ -62,6 +62,7 @@ class Watch:
         "port",
         "sender",
         "session",
+        "started",
         "timer",
         "told",
         "trouble",
@@ -76,6 +77,8 @@ class Watch:
         self.session = session
         self.port = port
         self.sender: Sender | None = None
+        self.started = False
+        """It had its sockets once; time counts for it from then on."""
         self.echo: EchoSocket | None = None
         self.timer: asyncio.TimerHandle | None = None
         self.arrival: Arrival | None = None
@@ -142,7 +145,9 @@ class Bfd:
             if waiting is not None:  # for the very port that is free now
                 self._end(waiting)
             session = self._session(row.wanted.config, row.memory)
-            self._add(Watch(row.wanted, session, row.port))
+            watch = Watch(row.wanted, session, row.port)
+            watch.started = True
+            self._add(watch)
         await self._relay.offer()
         self._relief = None
         if self._wanted is None:
@@ -269,8 +274,16 @@ class Bfd:
 
     def set_interfaces(self, interfaces: tuple[Interface, ...]) -> None:
         """What the kernel says now."""
-        self._names = {interface.index: interface.name for interface in interfaces}
+        before, self._names = self._names, {item.index: item.name for item in interfaces}
+        # A socket stays bound to an interface that is gone, also when another one has its name.
+        gone = {name for index, name in before.items() if self._names.get(index) != name}
+        for hearing in [hearing for hearing in self._listeners if hearing[2] in gone]:
+            self._close_listener(hearing)
         for watch in self._watches.values():
+            if watch.sender is not None and watch.endpoint.device in gone:
+                watch.port = watch.sender.port
+                watch.sender.close()
+                watch.sender = None
             self._promise_echo(watch)
         self._open()
 
@@ -290,6 +303,7 @@ class Bfd:
                 if watch.sender is None:
                     failed = True
                 else:
+                    watch.started = True
                     self._promise_echo(watch)
                     self._run(watch)
             if watch.told is None or watch.trouble != before:
@@ -402,7 +416,7 @@ class Bfd:
         self._keep_echo(watch)
         if self._report_timer is None and watch.ends_at is None:
             self._report_timer = self._loop.call_later(PULSE_COUNTS_SECONDS, self._report)
-        deadline = watch.session.next_deadline if watch.sender is not None else None
+        deadline = watch.session.next_deadline if watch.started else None
         if watch.ends_at is not None:
             deadline = watch.ends_at if deadline is None else min(deadline, watch.ends_at)
         timer = watch.timer
