@@ -45,11 +45,15 @@ class Speaker:
         program = Path(__file__).with_name("bgp_speaker_main.py")
         argv = [sys.executable, str(program), str(self.path)]
         self.process: Process = host.popen(argv, log=f"bgp-{host.name}.log")
-        wait_until(self._listens, 20, "the speaker's control socket", interval=0.02)
+        wait_until(self._answers, 20, "the speaker answers", interval=0.02)
 
-    def _listens(self) -> bool:
-        assert self.process.alive, self.process.tail()
-        return self.path.exists()
+    def _answers(self) -> bool:
+        self.process.require("the speaker")
+        try:
+            self.tell(Command())
+        except (FileNotFoundError, ConnectionRefusedError):  # the file is there before who listens
+            return False
+        return True
 
     def tell(self, command: Command) -> Report:
         with socket.socket(socket.AF_UNIX) as sock:

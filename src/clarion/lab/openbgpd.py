@@ -127,10 +127,6 @@ class Openbgpd(Router):
         self.config = config
         self.start()
 
-    def connect(self, address: str) -> None:
-        """Open the session with a neighbour now instead of after the time to wait."""
-        self.bgpctl("neighbor", address, "up")
-
     def raw_routes(self, version: Version) -> Any:
         """`bgpctl -j show rib detail`."""
         return self.query("show", "rib", "detail", "inet" if version == 4 else "inet6")
