@@ -255,7 +255,7 @@ def _router(router: Router, tags: Mapping[Prefix, int]) -> Tree:
 
 
 def _session(neighbor: Neighbor) -> Iterator[str]:
-    """The lines of a neighbour outside of the address families, in the order in which they are told."""
+    """A neighbour outside of the address families, line by line as FRR is told."""
     timers = neighbor.timers
     said = (
         (True, f"remote-as {neighbor.remote_as}"),
