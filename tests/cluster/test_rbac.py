@@ -282,7 +282,13 @@ def _live(bed: Bed) -> None:
         again = partial(counted_up, bed, f"metallb-{part}")
         wait_until(again, 30, f"{part}: one event, twice")
 
-    bed.until("the session is told of", "bgpsessions", "-n", SYSTEM)
+    def told() -> bool:
+        printed = bed.kubectl("get", "bgpsessions", "-n", SYSTEM).splitlines()
+        head, *rows = (line.split() for line in printed)
+        shown = head[1:] == "NODE PEER STATE BFD SINCE PREFIXES LAST ERROR".split()  # noqa: SIM905
+        return shown and [row[1:3] for row in rows] == [[NODE, "all"]] and "cannot" in rows[0]
+
+    wait_until(told, 20, "kubectl shows the session and why it is down", seen=bed.said)
     bed.kubectl("delete", "bgppeer", "all", "-n", SYSTEM)
     bed.until("its object goes with the peer", "bgpsessions", "-n", SYSTEM, count=0)
 

@@ -26,7 +26,7 @@ from clarion.edge.frr import FrrError, Refusal, Vty
 from clarion.edge.pulse import PulseClient
 from clarion.edge.tasks import OnExit
 from clarion.model.metallb import BFDProfileSpec
-from clarion.model.sessions import BGPSessionStatus
+from clarion.model.sessions import BGPSessionStatus, SessionEvent
 from clarion.proto.bgp.config import State
 from clarion.proto.bgp.session import StateChanged
 from clarion.proto.frr.config import (
@@ -44,6 +44,7 @@ from clarion.proto.frr.delta import Step, about, masked, parse, steps
 
 Routes = Mapping[Prefix, AdvertisedRoute]
 _STATES = {str(state): state for state in State}
+_NOT_ASKED = "FRR was not asked yet"
 _DEFAULT_PORT = 179
 _DEFAULT_VRF = "default"
 _BFD_COUNTS = (
@@ -91,7 +92,7 @@ class FrrBackend:
         self._seen: dict[str, FrrSession] = {}
         self._bfd_counts: list[metrics.Sample] = []
         self._refused: dict[str, str] = {}
-        self._failure = "FRR was not asked yet"
+        self._failure = _NOT_ASKED
         self._stale = False
         self._wake = asyncio.Event()
         runtime.checks.append(self._missing)
@@ -149,17 +150,19 @@ class FrrBackend:
             if self._stale:
                 self._stale = False
                 await self._apply(peers)
-            await self._look(peers)
+            seen = await self._look(peers)
         except FrrError as error:
             self._stale = True
-            if error.message != self._failure:
+            news = error.message != self._failure
+            if news:
                 self._log.error("FRR cannot be used; trying again", error=error.message)
             self._failure = error.message
-            self._take_over({})
+            self._take_over({}, news=news)
         else:
             if self._failure:
                 self._log.info("FRR answers")
-            self._failure = ""
+            news, self._failure = self._failure != "", ""
+            self._take_over(seen, news=news)
 
     async def _apply(self, peers: dict[str, Peer]) -> None:
         fit = {name: peer for name, peer in peers.items() if not unfit(peer)}
@@ -206,13 +209,13 @@ class FrrBackend:
                     self._notices.report(name, StateChanged(State.IDLE, State.IDLE, why))
         self._refused = problems
 
-    async def _look(self, peers: Mapping[str, Peer]) -> None:
+    async def _look(self, peers: Mapping[str, Peer]) -> dict[str, FrrSession]:
         """Read the states of the sessions; a neighbour that FRR lost is told again."""
         async with Vty(self._folder, "bgpd") as bgpd:
             shown = await bgpd.show("show bgp vrf all neighbors json") if peers else {}
         now = self._clock.monotonic()
         paths = await self._look_at_paths(peers)
-        seen = {}
+        seen: dict[str, FrrSession] = {}
         for name, peer in peers.items():
             entry = shown.get(peer.vrf or _DEFAULT_VRF, {}).get(peer.target)
             if isinstance(entry, dict):
@@ -221,7 +224,7 @@ class FrrBackend:
                 seen[name] = frr_session(self._node, peer, entry, path, when, now)
             else:
                 self._stale = True
-        self._take_over(seen)
+        return seen
 
     async def _look_at_paths(
         self, peers: Mapping[str, Peer]
@@ -240,7 +243,7 @@ class FrrBackend:
             ]
         return {(item.get("vrf", _DEFAULT_VRF), item.get("peer", "")): item for item in sessions}
 
-    def _take_over(self, seen: dict[str, FrrSession]) -> None:
+    def _take_over(self, seen: dict[str, FrrSession], *, news: bool) -> None:
         before, self._seen = self._seen, seen
         for name, now in seen.items():
             old = before[name].report.state if name in before else str(State.IDLE)
@@ -249,7 +252,8 @@ class FrrBackend:
                 self._log.info("session", peer=name, state=state, before=old, reason=now.reason)
                 was, is_ = (_STATES.get(item, State.IDLE) for item in (old, state))
                 self._notices.report(name, StateChanged(was, is_, now.reason))
-        if {n: s.report for n, s in before.items()} != {n: s.report for n, s in seen.items()}:
+        reports = [{name: item.report for name, item in all_.items()} for all_ in (before, seen)]
+        if news or reports[0] != reports[1]:
             self._changed()
 
     def _missing(self) -> Iterable[str]:
@@ -257,7 +261,15 @@ class FrrBackend:
             yield f"FRR: {self._failure}"
 
     def states(self) -> dict[str, BGPSessionStatus]:
-        """Peer -> how its session stands, as FRR tells it."""
+        """Peer -> how its session stands, as FRR tells it, or that FRR tells nothing."""
+        if self._failure and self._failure != _NOT_ASKED:
+            error = SessionEvent(text=self._failure)
+            return {
+                name: BGPSessionStatus(
+                    node=self._node, peer=name, vrf=peer.vrf, state="Unknown", last_error=error
+                )
+                for name, peer in sorted((self._peers or {}).items())
+            }
         return {
             name: self._with_pending(name, seen.report) for name, seen in sorted(self._seen.items())
         }

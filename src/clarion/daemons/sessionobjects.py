@@ -9,7 +9,7 @@ go all of its own.
 import asyncio
 import contextlib
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import partial
 
@@ -62,7 +62,8 @@ class SessionObjects:
         writer: Performs the writes.
         node: The node.
         nodes: The Nodes: with this node's go its objects.
-        reports: Peer -> how its session stands now.
+        peers: The peers in force: objects of others go.
+        reports: Peer -> how its session stands now, of the peers of which that is known.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class SessionObjects:
         writer: Writer,
         node: str,
         nodes: Mapping[ObjectKey, Node],
+        peers: Callable[[], Iterable[str]],
         reports: Reports,
     ) -> None:
         self._runtime = runtime
@@ -79,6 +81,7 @@ class SessionObjects:
         self._namespace = runtime.namespace
         self._node = node
         self._nodes = nodes
+        self._peers = peers
         self._reports = reports
         self._told: dict[ObjectKey, BGPSessionStatus] = {}
         self._wake = asyncio.Event()
@@ -139,11 +142,8 @@ class SessionObjects:
             Whether a report is to be written.
         """
         written = False
-        wanted = {
-            ObjectKey(self._namespace, session_name(self._node, peer)): report
-            for peer, report in self._reports().items()
-        }
-        for key, report in wanted.items():
+        for peer, report in self._reports().items():
+            key = self._key(peer)
             found = self._own.store.get(key)
             # What was told may not have been written: from time to time what is stored counts.
             trusted = not everything or self._writer.busy_with((BGPSession, key))
@@ -158,11 +158,15 @@ class SessionObjects:
             written = True
             write = partial(self._write, key, report, there=found is not None)
             self._writer.put((BGPSession, key), write)
-        for key in (self._told.keys() | self._own.store.keys()) - wanted.keys():
+        in_force = set(map(self._key, self._peers()))
+        for key in (self._told.keys() | self._own.store.keys()) - in_force:
             self._told.pop(key, None)
             delete = partial(self._client.delete, BGPSession, key)
             self._writer.put((BGPSession, key), delete)
         return written
+
+    def _key(self, peer: str) -> ObjectKey:
+        return ObjectKey(self._namespace, session_name(self._node, peer))
 
     async def _write(self, key: ObjectKey, report: BGPSessionStatus, *, there: bool) -> None:
         if not there:

@@ -179,7 +179,12 @@ class Speaker:
         told = SessionNotices(runtime.events, self._node, runtime.namespace, peers)
         self._sessions = BACK_ENDS[options.backend](runtime, options, told, self._session_changed)
         self._objects = SessionObjects(
-            runtime, self._writer, self._node, self._nodes, self._sessions.states
+            runtime,
+            self._writer,
+            self._node,
+            self._nodes,
+            lambda: self._planner.peers,
+            self._sessions.states,
         )
         self._own_node = OwnNode(self._node, self._nodes, runtime.log)
         runtime.checks.append(self._own_node.missing)

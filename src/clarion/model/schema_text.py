@@ -341,7 +341,10 @@ METALLB: dict[str, dict[str, Rule]] = {
         "node": rule("Node whose session it is."),
         "peer": rule("Name of the BGPPeer."),
         "vrf": rule("VRF in which the session runs; absent: the default one."),
-        "state": rule("State of the session in the words of RFC 4271: Established, or why not."),
+        "state": rule(
+            "State of the session in the words of RFC 4271, such as Established; Unknown while FRR "
+            "does not answer."
+        ),
         "since": rule("Since when it is in this state.", format="date-time"),
         "localAddress": rule("Address of this node on the session."),
         "remoteAddress": rule("Address of the peer on the session."),
