@@ -36,11 +36,15 @@ class Speaker:
         self.path.unlink(missing_ok=True)
         argv = [sys.executable, str(PROGRAM), str(self.path)]
         self.process = self.host.popen(argv, log=f"bfd-{self.starts}.log")
-        wait_until(self._listens, 20, "the speaker's control socket", interval=0.02)
+        wait_until(self._answers, 20, "the speaker answers", interval=0.02)
 
-    def _listens(self) -> bool:
-        assert self.process.alive, self.process.tail()
-        return self.path.exists()
+    def _answers(self) -> bool:
+        self.process.require("the speaker")
+        try:
+            self.tell(Command())
+        except (FileNotFoundError, ConnectionRefusedError):  # the file is there before who listens
+            return False
+        return True
 
     def tell(self, command: Command) -> State:
         with socket.socket(socket.AF_UNIX) as sock:
