@@ -27,7 +27,15 @@ class Speaker:
         self.process: Process = host.popen(
             [sys.executable, str(MAIN), str(self.path)], log=f"{name}.log"
         )
-        wait_until(self.path.exists, 20, "the program under test", seen=self.process.tail)
+        wait_until(self._answers, 20, "the program under test", seen=self.process.tail)
+
+    def _answers(self) -> bool:
+        self.process.require("the program under test")
+        try:
+            self.tell()
+        except (FileNotFoundError, ConnectionRefusedError):  # the file is there before who listens
+            return False
+        return True
 
     def tell(self, **fields: object) -> State:
         """Give a `Command` with these fields."""
