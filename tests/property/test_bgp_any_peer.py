@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from clarion.base.addr import Prefix
 from clarion.base.limits import BGP_CHUNK_BYTES
-from clarion.proto.bgp.attrs import AsSegment, PathAttributes
+from clarion.proto.bgp.aspath import AsSegment
+from clarion.proto.bgp.attrs import PathAttributes
 from clarion.proto.bgp.config import Direction, Endpoints, PeerConfig, State
 from clarion.proto.bgp.iana import IPV4_UNICAST, Cease, MessageType, Origin, SegmentType
 from clarion.proto.bgp.open import Capabilities, GracefulRestart, Open, RestartFamily, encode_open

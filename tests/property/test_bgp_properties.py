@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from clarion.base.addr import BITS, Address, Prefix, covering_prefix
 from clarion.base.errors import DecodeError
 from clarion.base.limits import BGP_CHUNK_BYTES
-from clarion.proto.bgp.adjout import AdjOut, Route, Terms
+from clarion.proto.bgp.adjout import AdjOut
+from clarion.proto.bgp.aspath import AsSegment
 from clarion.proto.bgp.attrs import (
     ROWS,
     Aggregator,
-    AsSegment,
     LargeCommunity,
     MpReach,
     MpUnreach,
@@ -50,6 +50,7 @@ from clarion.proto.bgp.open import (
     decode_open,
     encode_open,
 )
+from clarion.proto.bgp.routes import Route, Terms
 from clarion.proto.bgp.update import Update, decode_update, encode_update
 from clarion.proto.bgp.wire import (
     Framer,
@@ -82,6 +83,10 @@ families = st.sampled_from([IPV4_UNICAST, IPV6_UNICAST])
 segments = st.builds(
     AsSegment, st.sampled_from(SegmentType), st.lists(asns, min_size=1, max_size=6).map(tuple)
 )
+# What of a path is not refused (RFC 9774 §3).
+accepted = segments.filter(
+    lambda each: each.type in (SegmentType.AS_SEQUENCE, SegmentType.AS_CONFED_SEQUENCE)
+)
 large = st.builds(LargeCommunity, u32, u32, u32)
 reach = st.one_of(
     st.builds(
@@ -110,8 +115,8 @@ unknown = st.builds(
 attributes = st.builds(
     PathAttributes,
     origin=st.none() | st.sampled_from(Origin),
-    as_path=st.none() | many(segments, 3),
-    next_hop=st.none() | address4,
+    as_path=st.none() | many(accepted, 3),
+    next_hop=st.none() | st.builds(Address, st.just(4), st.integers(1, 0xDFFFFFFF)),
     multi_exit_disc=st.none() | u32,
     local_pref=st.none() | u32,
     atomic_aggregate=st.booleans(),

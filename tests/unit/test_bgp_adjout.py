@@ -14,7 +14,8 @@ from clarion.base.limits import (
     BGP_SHARED_BYTES,
 )
 from clarion.proto.bgp.adjout import AdjOut
-from clarion.proto.bgp.attrs import AsSegment, LargeCommunity
+from clarion.proto.bgp.aspath import AsSegment
+from clarion.proto.bgp.attrs import LargeCommunity
 from clarion.proto.bgp.config import State
 from clarion.proto.bgp.encoder import Encoder
 from clarion.proto.bgp.iana import IPV4_UNICAST, IPV6_UNICAST, MessageType, SegmentType

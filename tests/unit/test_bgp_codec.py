@@ -6,9 +6,9 @@ import pytest
 
 from clarion.base.addr import parse_address, parse_prefix
 from clarion.base.errors import DecodeError
+from clarion.proto.bgp.aspath import AsSegment
 from clarion.proto.bgp.attrs import (
     Aggregator,
-    AsSegment,
     LargeCommunity,
     MpReach,
     MpUnreach,

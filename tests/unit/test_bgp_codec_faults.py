@@ -30,7 +30,11 @@ FAULTS = [
     ("40 02 06 05 01 0000fc00", WITHDRAW),  # segment type 5
     ("40 02 06 02 01 00000000", WITHDRAW),  # AS 0 (RFC 7607)
     ("40 02 06 02 02 0000fc00", WITHDRAW),  # segment overruns
+    ("40 02 06 03 01 0000fc00", WITHDRAW),  # a confederation that is not ours (RFC 5065 §5)
+    ("40 02 06 01 01 0000fc00", WITHDRAW),  # AS_SET (RFC 9774 §3)
     ("40 03 03 c00002", WITHDRAW),
+    ("40 03 04 00000000", WITHDRAW),  # nobody's address (RFC 4271 §6.3)
+    ("40 03 04 e0000001", WITHDRAW),  # multicast
     ("80 04 03 000000", WITHDRAW),
     ("40 05 04 00000064", DISCARD),  # LOCAL_PREF from an external peer
     ("40 06 01 00", DISCARD),
@@ -62,11 +66,12 @@ def test_a_malformed_attribute_costs_what_rfc_7606_says(text: str, severity: Sev
 RESETS = [
     # what still ends the session, subcode of UPDATE Message Error, data
     ("40 63 01 00", 2, "40 63 01 00"),  # unknown well-known attribute
-    ("80 0e 03 0001 01", 9, ""),  # MP_REACH too short
-    ("80 0e 06 0002 01 20 0000", 9, ""),  # next hop overruns
-    ("80 0e 08 0001 01 03 c00002 00", 9, ""),  # next hop of 3 octets
-    ("80 0e 0b 0001 01 04 c0000201 00 21 cb", 10, ""),  # /33
-    ("80 0f 05 0002 01 40 20", 10, ""),  # prefix cut short
+    ("80 0e 03 0001 01", 9, "80 0e 03 0001 01"),  # MP_REACH too short
+    ("80 0e 06 0002 01 20 0000", 9, "80 0e 06 0002 01 20 0000"),  # next hop overruns
+    ("80 0e 08 0001 01 03 c00002 00", 9, "80 0e 08 0001 01 03 c00002 00"),  # next hop of 3 octets
+    # /33, and a prefix cut short: of an MP attribute they are faults of it (RFC 4760 §7)
+    ("80 0e 0b 0001 01 04 c0000201 00 21 cb", 9, "80 0e 0b 0001 01 04 c0000201 00 21 cb"),
+    ("80 0f 05 0002 01 40 20", 9, "80 0f 05 0002 01 40 20"),
     ("80 0f 03 0001 01 80 0f 03 0001 01", 1, ""),  # twice
 ]
 
@@ -91,18 +96,27 @@ HOST6 = parse_prefix("2001:db8:ff::/128")
     ("attributes", "subcode"),
     [
         ("40 01 01 03", 6),  # ORIGIN 3
+        ("40 01 02 0000", 5),
+        ("80 01 01 00", 4),  # flags
         ("40 02 02 02 00", 11),  # an empty segment
-        ("40 03 03 c00002", 8),
+        ("40 03 03 c00002", 5),
+        ("40 03 04 00000000", 8),
         ("40 05 03 000000", 5),
         ("c0 08 03 000000", 9),
-        ("40 01 05 00", 1),  # overruns the list
     ],
 )
 def test_a_grave_fault_beside_no_route_ends_the_session(attributes: str, subcode: int) -> None:
-    """RFC 7606 §5.2: the fault may hide routes, and nobody could tell which."""
+    """RFC 7606 §5.2: the fault may hide routes; RFC 4271 §6.3: data is the attribute."""
     with pytest.raises(DecodeError) as caught:
         decode_update(message(attributes), four_octet_asn=True, internal=True)
     assert (caught.value.code, caught.value.subcode) == (3, subcode)
+    assert caught.value.data == raw(attributes)
+
+
+def test_a_list_that_is_overrun_beside_no_route_ends_the_session() -> None:
+    with pytest.raises(DecodeError) as caught:
+        decode_update(message("40 01 05 00"), four_octet_asn=True, internal=True)
+    assert (caught.value.code, caught.value.subcode, caught.value.data) == (3, 1, b"")
 
 
 def test_a_mild_fault_beside_no_route_costs_nothing() -> None:
@@ -136,6 +150,20 @@ def test_routes_with_wrong_flags_on_mp_reach_are_withdrawn() -> None:
         message(REACH6.replace("80 0e", "c0 0e", 1) + GOOD), four_octet_asn=True, internal=False
     )
     assert update.withdrawn_all == (HOST6,)
+
+
+def test_a_next_hop_beside_routes_with_their_own_is_ignored() -> None:
+    """RFC 4760 §3, whatever it says."""
+    good = GOOD.replace("40 03 04 c0000201", "40 03 04 00000000")
+    update = decode_update(message(REACH6 + good), four_octet_asn=True, internal=False)
+    assert update.announced == (HOST6,)
+    assert update.faults == ()
+
+
+def test_confederations_are_an_internal_matter() -> None:
+    path = raw("40 02 06 03 01 0000fc00")
+    _, faults = decode_attributes(path, four_octet_asn=True, internal=True)
+    assert faults == ()
 
 
 def test_of_two_equal_attributes_the_first_counts() -> None:

@@ -418,7 +418,9 @@ def test_a_message_out_of_place_is_a_state_machine_error(state: State, subcode: 
         wrong = bytes.fromhex("ff" * 16 + "001d" + "01" + "04fc01005ac000020200")
     joined.left.receive(Direction.OUTGOING, wrong, joined.now)
     drop = next(each for each in joined.left.outputs() if isinstance(each, Drop))
-    assert drop.last_words[-2:] == bytes((ErrorCode.FINITE_STATE_MACHINE, subcode))
+    # RFC 6608 §4: the data is the type of the message.
+    words = bytes((ErrorCode.FINITE_STATE_MACHINE, subcode, wrong[18]))
+    assert drop.last_words[-3:] == words
 
 
 def test_bytes_that_are_not_bgp_end_the_connection_only() -> None:

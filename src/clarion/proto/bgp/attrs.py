@@ -14,6 +14,14 @@ import msgspec
 
 from clarion.base.addr import Address, Prefix
 from clarion.base.errors import DecodeError, InvalidInputError
+from clarion.proto.bgp.aspath import (
+    AsSegment,
+    MalformedError,
+    check_segments,
+    decode_path,
+    encode_path,
+    path_length,
+)
 from clarion.proto.bgp.iana import (
     AS_TRANS,
     FAMILY_NAMES,
@@ -33,8 +41,7 @@ from clarion.proto.bgp.nlri import decode_prefixes, encode_prefixes
 _OPTIONAL: Final = int(AttributeFlag.OPTIONAL)
 _TRANSITIVE: Final = int(AttributeFlag.TRANSITIVE)
 _KIND: Final = _OPTIONAL | _TRANSITIVE
-_SEGMENT_TYPES: Final = frozenset(int(kind) for kind in SegmentType)
-_SEGMENT_ASNS: Final = 255
+_FIRST_MULTICAST: Final = 0xE0000000
 
 
 class Severity(enum.IntEnum):
@@ -46,18 +53,16 @@ class Severity(enum.IntEnum):
 
 
 class Fault(msgspec.Struct, frozen=True):
-    """One fault of a received UPDATE that did not end the session."""
+    """One fault of a received UPDATE that did not end the session.
+
+    `subcode` and `data` are for a NOTIFICATION, where it ends the session after all.
+    """
 
     severity: Severity
     attribute: int
     message: str
-
-
-class AsSegment(msgspec.Struct, frozen=True):
-    """One AS_PATH segment, at most 255 ASNs long."""
-
-    type: SegmentType
-    asns: tuple[int, ...]
+    subcode: UpdateError = UpdateError.MALFORMED_ATTRIBUTE_LIST
+    data: bytes = b""
 
 
 class Aggregator(msgspec.Struct, frozen=True):
@@ -158,13 +163,13 @@ class UnknownFamilyError(Exception):
     """An MP attribute of a family that is not read here; its bytes are kept as they came."""
 
 
-class MalformedError(Exception):
-    """A value that is not well formed; the row of the attribute says what that costs."""
+class WrongLengthError(MalformedError):
+    """A value that is longer or shorter than its attribute always is."""
 
 
 def _fixed(data: bytes, size: int) -> bytes:
     if len(data) != size:
-        raise MalformedError(f"{len(data)} octets instead of {size}")
+        raise WrongLengthError(f"{len(data)} octets instead of {size}")
     return data
 
 
@@ -182,38 +187,15 @@ def _decode_origin(data: bytes, _width: int) -> Origin:
         raise MalformedError(f"undefined value {data[0]}") from None
 
 
-def _decode_path(data: bytes, width: int) -> tuple[AsSegment, ...]:
-    segments: list[AsSegment] = []
-    position = 0
-    while position < len(data):
-        if len(data) - position < 2:  # RFC 7606 §7.2: underrun
-            raise MalformedError("a segment header is cut short")
-        kind, count = data[position], data[position + 1]
-        start, position = position + 2, position + 2 + count * width
-        if kind not in _SEGMENT_TYPES or count == 0 or position > len(data):
-            raise MalformedError(f"segment type {kind} with {count} ASNs")
-        numbers = range(start, position, width)
-        asns = tuple(int.from_bytes(data[i : i + width], "big") for i in numbers)
-        if 0 in asns:  # RFC 7607 §2
-            raise MalformedError("AS 0 in the path")
-        segments.append(AsSegment(SegmentType(kind), asns))
-    return tuple(segments)
-
-
-def _encode_path(path: tuple[AsSegment, ...], width: int) -> bytes:
-    out = bytearray()
-    for segment in path:
-        assert 0 < len(segment.asns) <= _SEGMENT_ASNS
-        out += bytes((segment.type, len(segment.asns)))
-        for asn in segment.asns:
-            # RFC 6793 §4.2.2: AS_TRANS stands for what two octets cannot hold.
-            fits = width == 4 or asn <= MAX_TWO_OCTET_ASN
-            out += (asn if fits else AS_TRANS).to_bytes(width, "big")
-    return bytes(out)
-
-
-def _decode_next_hop(data: bytes, _width: int) -> Address:
+def _decode_address(data: bytes, _width: int) -> Address:
     return Address.from_packed(_fixed(data, 4))
+
+
+def _decode_next_hop(data: bytes, width: int) -> Address:
+    address = _decode_address(data, width)
+    if address.value == 0 or address.value >= _FIRST_MULTICAST:  # RFC 4271 §6.3
+        raise MalformedError(f"{address} is not a host's address")
+    return address
 
 
 def _decode_word(data: bytes, _width: int) -> int:
@@ -269,6 +251,14 @@ def _mp_family(data: bytes, least: int) -> tuple[Family, int]:
     return family, 4 if family == IPV4_UNICAST else 6
 
 
+def _routes(data: bytes, version: int) -> tuple[Prefix, ...]:
+    """The routes of an MP attribute: what is wrong with them is wrong with it (RFC 4760 §7)."""
+    try:
+        return decode_prefixes(data, version)
+    except DecodeError as error:
+        raise MalformedError(error.message) from None
+
+
 def _decode_reach(data: bytes, _width: int) -> MpReach:
     family, version = _mp_family(data, 5)
     size = data[3]
@@ -280,7 +270,7 @@ def _decode_reach(data: bytes, _width: int) -> MpReach:
         raise MalformedError(f"a next hop of {size} octets")
     width = 4 if size == 4 else 16
     addresses = tuple(Address.from_packed(hops[i : i + width]) for i in range(0, size, width))
-    return MpReach(family, addresses, decode_prefixes(rest[1:], version))  # rest[0] is reserved
+    return MpReach(family, addresses, _routes(rest[1:], version))  # rest[0] is reserved
 
 
 def _encode_reach(value: MpReach, _width: int) -> bytes:
@@ -291,7 +281,7 @@ def _encode_reach(value: MpReach, _width: int) -> bytes:
 
 def _decode_unreach(data: bytes, _width: int) -> MpUnreach:
     family, version = _mp_family(data, 3)
-    return MpUnreach(family, decode_prefixes(data[3:], version))
+    return MpUnreach(family, _routes(data[3:], version))
 
 
 def _encode_unreach(value: MpUnreach, _width: int) -> bytes:
@@ -328,8 +318,8 @@ TABLE: Final[tuple[Row, ...]] = (
         _A.AS_PATH,
         _WELL_KNOWN,
         "as_path",
-        _decode_path,
-        _encode_path,
+        decode_path,
+        encode_path,
         _WITHDRAW,
         _E.MALFORMED_AS_PATH,
     ),
@@ -374,7 +364,7 @@ TABLE: Final[tuple[Row, ...]] = (
         _A.ORIGINATOR_ID,
         _OPTIONAL,
         "originator_id",
-        _decode_next_hop,
+        _decode_address,
         _encode_address,
         _WITHDRAW,
         internal_only=True,
@@ -401,8 +391,8 @@ TABLE: Final[tuple[Row, ...]] = (
         _A.AS4_PATH,
         _BOTH,
         "as4_path",
-        lambda data, _: _decode_path(data, 4),
-        lambda value, _: _encode_path(value, 4),
+        lambda data, _: decode_path(data, 4),
+        lambda value, _: encode_path(value, 4),
         _DISCARD,
     ),
     Row(
@@ -476,9 +466,17 @@ def decode_attributes(
         elif row.internal_only and not internal:  # RFC 7606 §7.5, §7.9, §7.10
             faults.append(Fault(_DISCARD, raw.code, "has no place on an external session"))
         else:
-            fault = _read(row, raw, width, fields, unknown)
-            if fault is not None:
-                faults.append(fault)
+            try:
+                misflagged = _check_flags(row, raw, whole)
+                if misflagged is not None:
+                    faults.append(misflagged)
+                # Of the MP attributes, the routes are needed: they are to be withdrawn.
+                if misflagged is None or row.code in MP_CODES:
+                    fields[row.field] = _read(row, raw, width, internal=internal)
+            except UnknownFamilyError:
+                unknown.append(raw)
+            except (MalformedError, InvalidInputError) as error:
+                faults.append(_judge(row, error, whole))
     return PathAttributes(**fields, unknown=tuple(unknown)), tuple(faults)
 
 
@@ -509,29 +507,29 @@ def _keep_unknown(raw: RawAttribute, whole: bytes, unknown: list[RawAttribute]) 
     unknown.append(raw)
 
 
-def _read(
-    row: Row,
-    raw: RawAttribute,
-    width: int,
-    fields: dict[str, Any],
-    unknown: list[RawAttribute],
-) -> Fault | None:
-    misflagged: Fault | None = None
-    if raw.flags & _KIND != row.flags:  # RFC 7606 §3 c
-        message = f"flags {raw.flags:#04x} are not those of {row.code.name}"
-        misflagged = Fault(_WITHDRAW, raw.code, message)
-        if row.code not in MP_CODES:  # there, the routes to be withdrawn are inside
-            return misflagged
-    try:
-        fields[row.field] = row.decode(raw.data, width)
-    except UnknownFamilyError:
-        unknown.append(raw)
-    except (MalformedError, InvalidInputError) as error:
-        message = f"{row.code.name}: {error}"
-        if row.severity is _RESET:
-            raise _reset(message, row.subcode) from None
-        return Fault(row.severity, raw.code, message)
-    return misflagged
+def _check_flags(row: Row, raw: RawAttribute, whole: bytes) -> Fault | None:
+    if raw.flags & _KIND == row.flags:
+        return None
+    # RFC 7606 §3 c; RFC 4271 §6.3: data is the attribute
+    message = f"flags {raw.flags:#04x} are not those of {row.code.name}"
+    return Fault(_WITHDRAW, raw.code, message, _E.ATTRIBUTE_FLAGS_ERROR, whole)
+
+
+def _read(row: Row, raw: RawAttribute, width: int, *, internal: bool) -> Any:
+    value = row.decode(raw.data, width)
+    if row.code is _A.AS_PATH:
+        check_segments(value, internal=internal)
+    return value
+
+
+def _judge(row: Row, error: Exception, whole: bytes) -> Fault:
+    """What a value that cannot be read costs."""
+    message = f"{row.code.name}: {error}"
+    # RFC 4271 §6.3: data is the attribute
+    subcode = _E.ATTRIBUTE_LENGTH_ERROR if isinstance(error, WrongLengthError) else row.subcode
+    if row.severity is _RESET:
+        raise _reset(message, subcode, whole)
+    return Fault(row.severity, row.code, message, subcode, whole)
 
 
 def _reset(message: str, subcode: UpdateError, data: bytes = b"") -> DecodeError:
@@ -554,14 +552,3 @@ def merge_as4_path(attributes: PathAttributes) -> tuple[AsSegment, ...]:
         head.append(segment)
         missing -= path_length((segment,))
     return (*head, *four)
-
-
-def path_length(path: tuple[AsSegment, ...]) -> int:
-    """Hops of a path: an AS_SET counts one (RFC 4271 §9.1.2.2), confederation segments none."""
-    total = 0
-    for segment in path:
-        if segment.type is SegmentType.AS_SEQUENCE:
-            total += len(segment.asns)
-        elif segment.type is SegmentType.AS_SET:
-            total += 1
-    return total

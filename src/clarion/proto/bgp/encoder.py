@@ -14,8 +14,8 @@ import msgspec
 
 from clarion.base.addr import Address, Prefix
 from clarion.base.limits import BGP_SHARED_BYTES
+from clarion.proto.bgp.aspath import AsSegment
 from clarion.proto.bgp.attrs import (
-    AsSegment,
     PathAttributes,
     encode_attribute,
     encode_attributes,

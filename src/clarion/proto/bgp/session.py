@@ -410,10 +410,15 @@ class Session:
         event = _EVENT_OF_MESSAGE[kind]
         if not line.expects(event):
             self._blame(f"the peer sent {kind.name} in state {line.state}", now)
-        elif isinstance(message, Open):
+            # RFC 6608 §4: the data is the type of the message.
+            subcode = _FSM_SUBCODES[line.state]
+            farewell = Notification(ErrorCode.FINITE_STATE_MACHINE, subcode, bytes((kind,)))
+            self._step(line, event, now, farewell)
+            return
+        if isinstance(message, Open):
             self._take_open(line, message, now)
             return
-        elif isinstance(message, Notification):
+        if isinstance(message, Notification):
             self._account.heard(message, now)
             self._blame(f"the peer sent {describe(message)}", now)
         self._step(line, event, now)

@@ -8,7 +8,6 @@ from clarion.base.addr import Prefix
 from clarion.base.errors import DecodeError
 from clarion.base.limits import BGP_EXTENDED_MESSAGE_BYTES
 from clarion.proto.bgp.attrs import (
-    ROWS,
     Fault,
     MpUnreach,
     PathAttributes,
@@ -135,6 +134,8 @@ def decode_update(body: bytes, *, four_octet_asn: bool, internal: bool) -> Updat
     attributes, faults = decode_attributes(
         body[attributes_at + 2 : nlri_at], four_octet_asn=four_octet_asn, internal=internal
     )
+    if attributes.mp_reach and not nlri:  # RFC 4760 §3: then NEXT_HOP is ignored
+        faults = tuple(fault for fault in faults if fault.attribute != AttributeCode.NEXT_HOP)
     faults += _missing(attributes, faults, bool(nlri))
     update = Update(withdrawn, attributes, nlri, faults)
     if update.treat_as_withdraw and not update.reachable:
@@ -151,12 +152,8 @@ def _refuse_hidden(update: Update) -> None:
         mp_unreach=update.attributes.mp_unreach
     ):
         return  # RFC 7606 §5.2: there is nothing beside it
-    row = ROWS.get(worst.attribute)
-    raise DecodeError(
-        f"{worst.message}, and no route that it concerns",
-        ErrorCode.UPDATE_MESSAGE,
-        row.subcode if row else UpdateError.MALFORMED_ATTRIBUTE_LIST,
-    )
+    message = f"{worst.message}, and no route that it concerns"
+    raise DecodeError(message, ErrorCode.UPDATE_MESSAGE, worst.subcode, worst.data)
 
 
 def _missing(

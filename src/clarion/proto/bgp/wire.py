@@ -27,9 +27,12 @@ MINIMUM_BYTES: Final = {
     MessageType.UPDATE: 23,
     MessageType.NOTIFICATION: 21,
     MessageType.KEEPALIVE: 19,
-    MessageType.ROUTE_REFRESH: 23,
+    MessageType.ROUTE_REFRESH: 19,
 }
-"""Least length of a whole message, by type (RFC 4271 §4.2 to §4.5, RFC 2918 §3)."""
+"""Least length of a whole message, by type (RFC 4271 §4.2 to §4.5).
+
+A ROUTE-REFRESH has 23 octets, but what one of another length costs depends on what it says.
+"""
 
 KEEPALIVE: Final = MARKER + b"\x00\x13\x04"
 """The only KEEPALIVE there is (RFC 4271 §4.4)."""
@@ -135,8 +138,17 @@ def decode_route_refresh(body: bytes, *, enhanced: bool = True) -> RouteRefresh:
         enhanced: The markers of RFC 7313 were agreed on.
 
     Raises:
-        DecodeError: too short, which the framer refuses already, or a marker that is too long.
+        DecodeError: too short, or a marker that is too short or too long.
     """
+    subtype = body[2] if len(body) > 2 else RefreshSubtype.REQUEST
+    marker = subtype in (RefreshSubtype.BEGIN, RefreshSubtype.END)
+    if enhanced and marker and len(body) != _REFRESH_BYTES:
+        raise DecodeError(  # RFC 7313 §5: data is the complete message
+            f"a ROUTE-REFRESH body of {len(body)} octets instead of {_REFRESH_BYTES}",
+            ErrorCode.ROUTE_REFRESH_MESSAGE,
+            RouteRefreshError.INVALID_MESSAGE_LENGTH,
+            encode_frame(MessageType.ROUTE_REFRESH, body),
+        )
     if len(body) < _REFRESH_BYTES:  # RFC 2918 §3
         raise DecodeError(
             f"a ROUTE-REFRESH body of {len(body)} octets",
@@ -144,15 +156,4 @@ def decode_route_refresh(body: bytes, *, enhanced: bool = True) -> RouteRefresh:
             HeaderError.BAD_MESSAGE_LENGTH,
             (HEADER_BYTES + len(body)).to_bytes(2, "big"),
         )
-    message = RouteRefresh(Family(int.from_bytes(body[:2], "big"), body[3]), body[2])
-    marker = message.subtype in (RefreshSubtype.BEGIN, RefreshSubtype.END)
-    if (
-        enhanced and marker and len(body) > _REFRESH_BYTES
-    ):  # RFC 7313 §5: data is the complete message
-        raise DecodeError(
-            f"a ROUTE-REFRESH body of {len(body)} octets instead of {_REFRESH_BYTES}",
-            ErrorCode.ROUTE_REFRESH_MESSAGE,
-            RouteRefreshError.INVALID_MESSAGE_LENGTH,
-            encode_frame(MessageType.ROUTE_REFRESH, body),
-        )
-    return message
+    return RouteRefresh(Family(int.from_bytes(body[:2], "big"), body[3]), subtype)
