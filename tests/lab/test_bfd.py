@@ -315,7 +315,7 @@ def test_echo_packets_are_sent_back_by_the_kernel(speaker: Speaker, frr: Router)
         )
 
     wait_until(echoing, 20, "echo is in use", seen=lambda: speaker.state.paths)
-    # §6.8.3: nothing faster than a second is asked for while echo does the work.
+    # RFC 5880 §6.8.3: nothing faster than a second is asked for while echo does the work.
     wait_until(
         lambda: frr_path(frr, US4)["remote-receive-interval"] == 1000, 10, "slow Control packets"
     )
