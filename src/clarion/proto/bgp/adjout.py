@@ -20,8 +20,6 @@ from clarion.proto.bgp.routes import Group, Route, RouteTable, Terms, fits, grou
 from clarion.proto.bgp.update import end_of_rib
 from clarion.proto.bgp.wire import RouteRefresh, encode_route_refresh
 
-__all__ = ["AdjOut", "Route", "RouteTable", "Terms"]
-
 
 class _Asked(enum.Enum):
     """What a peer has that asks for it again: no longer known, so never the same as desired."""
