@@ -171,7 +171,8 @@ def bfd(data: bytes) -> None:
             read = decode_bfd(packet)
         except BfdDecodeError:
             continue
-        assert decode_bfd(encode_bfd(read)) == read
+        if not read.authenticated:  # such a packet is heard, never sent
+            assert decode_bfd(encode_bfd(read)) == read
         for sent in session.receive(read, now, 0.5):
             decode_bfd(sent)
         deadline = session.next_deadline

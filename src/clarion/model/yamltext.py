@@ -40,6 +40,7 @@ _OLD_BOOLS = frozenset(
 _OLD_OCTAL = re.compile(r"[-+]?0[0-7]+")
 _OLD_BASED_INT = re.compile(r"[-+]?0([xX][0-9a-fA-F]+|[oO][0-7]+|[bB][01]+)")
 
+_LINE_BREAK = re.compile("\r\n|[\r\n\x85\u2028\u2029]")  # those that libyaml counts
 _UNREADABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _MARKER = re.compile(r"^(---|\.\.\.)(?=[ \t\r\n]|\Z)", re.MULTILINE)
 _NO_CONTENT = re.compile(r"(---)?([ \t\r\n]|#[^\n]*(\n|\Z))*")
@@ -159,7 +160,7 @@ class _Builder:
             mark = error.problem_mark or error.context_mark
             assert mark is not None
             line, column = mark.line, mark.column
-            lines = text.split("\n")
+            lines = _LINE_BREAK.split(text)
             while line > 0 and not any(map(str.strip, lines[line:])):
                 line -= 1  # the end of the text says nothing: name the last line with content
                 column = max(len(lines[line].rstrip()) - 1, 0)
