@@ -16,7 +16,7 @@ from clarion.base.errors import DecodeError
 from clarion.edge.ipc import UNREADABLE
 from clarion.model.manifests import load
 from clarion.proto.bfd.config import BfdConfig
-from clarion.proto.bfd.packet import BfdDecodeError, ControlPacket, State
+from clarion.proto.bfd.packet import LENGTH, BfdDecodeError, ControlPacket, State
 from clarion.proto.bfd.packet import decode as decode_bfd
 from clarion.proto.bfd.packet import encode as encode_bfd
 from clarion.proto.bfd.session import BfdSession, Memory
@@ -171,7 +171,7 @@ def bfd(data: bytes) -> None:
             read = decode_bfd(packet)
         except BfdDecodeError:
             continue
-        if not read.authenticated:  # such a packet is heard, never sent
+        if read.length == LENGTH:  # a longer packet is heard, never sent
             assert decode_bfd(encode_bfd(read)) == read
         for sent in session.receive(read, now, 0.5):
             decode_bfd(sent)

@@ -163,17 +163,17 @@ def _path(entry: dict[str, Any]) -> RoutePath:
         next_hop=next_hop,
         peer="" if peer in ("<nil>", "invalid IP") else peer,
         as_path=tuple(
-            asn for part in by_type.get(2, {}).get("as_paths", []) for asn in part["asns"]
+            asn for part in by_type.get(2, {}).get("as_paths") or () for asn in part["asns"] or ()
         ),
         local_pref=by_type.get(5, {}).get("value"),
         med=by_type.get(4, {}).get("metric"),
         origin=ORIGINS[by_type.get(1, {}).get("value", 2)],
         communities=tuple(
-            community_text(number) for number in by_type.get(8, {}).get("communities", [])
+            community_text(number) for number in by_type.get(8, {}).get("communities") or ()
         ),
         large_communities=tuple(
             f"{each['ASN']}:{each['LocalData1']}:{each['LocalData2']}"
-            for each in by_type.get(32, {}).get("value", [])
+            for each in by_type.get(32, {}).get("value") or ()
         ),
         extended_communities=tuple(map(_extended, by_type.get(16, {}).get("value", []))),
         best=bool(entry.get("best")),
