@@ -8,6 +8,9 @@ import pytest
 from clarion.testing.apiprocess import Kubectl
 from clarion.testing.engine import Engine
 
+from .controller_kit import SYSTEM, need_engine
+from .fault_kit import emptied
+
 _numbers = count(1)
 
 
@@ -31,3 +34,19 @@ def namespace(kubectl: Kubectl) -> str:
     name = f"cluster-{next(_numbers)}"
     kubectl("create", "namespace", name)
     return name
+
+
+@pytest.fixture(scope="module")
+def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    """A control plane for one module alone: it is killed, or what was written to it is counted."""
+    need_engine()
+    with Engine(tmp_path_factory.mktemp("plane"), controllers=()) as made:
+        made.install()
+        made.kubectl("create", "namespace", SYSTEM)
+        yield made
+
+
+@pytest.fixture
+def plane(control_plane: Engine) -> Engine:
+    """It, without anything that another test left."""
+    return emptied(control_plane)

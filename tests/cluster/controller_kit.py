@@ -10,10 +10,13 @@ from typing import Any, Self
 import pytest
 
 from clarion.lab.process import Process, wait_until
+from clarion.model.meta import METALLB_NAMESPACE
 from clarion.testing.apiprocess import free_port
 from clarion.testing.engine import Engine, find_programs
 
-SYSTEM = "metallb-system"
+SYSTEM = METALLB_NAMESPACE
+ALONE = "--no-leader-elect"
+"""Of one controller at a time; else each kill costs the time until its Lease ends."""
 
 
 def need_engine() -> None:

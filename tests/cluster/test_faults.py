@@ -4,24 +4,20 @@ CLARION_FAULTS_SERVICES sets how many services the controller's loop of kills me
 """
 
 import os
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-
-import pytest
 
 from clarion.base import limits
 from clarion.lab.process import wait_until
 from clarion.testing.engine import Engine
 
-from .controller_kit import SYSTEM, ControllerProcess, need_engine
+from .controller_kit import ALONE, ControllerProcess
 from .fault_kit import (
     POOLS,
     SERVICES,
     SETTLE_SECONDS,
     Api,
     Witness,
-    emptied,
     pool,
     service,
     settle,
@@ -29,24 +25,6 @@ from .fault_kit import (
 )
 
 MANY = int(os.environ.get("CLARION_FAULTS_SERVICES", "180"))
-ALONE = "--no-leader-elect"
-"""Of one controller at a time; else each kill costs the time until its Lease ends."""
-
-
-@pytest.fixture(scope="module")
-def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    """A control plane for this module alone: it will be killed."""
-    need_engine()
-    with Engine(tmp_path_factory.mktemp("plane"), controllers=()) as made:
-        made.install()
-        made.kubectl("create", "namespace", SYSTEM)
-        yield made
-
-
-@pytest.fixture
-def plane(control_plane: Engine) -> Engine:
-    """It, without anything that another test left."""
-    return emptied(control_plane)
 
 
 def named(prefix: str, count: int) -> list[str]:

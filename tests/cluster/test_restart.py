@@ -1,15 +1,12 @@
 """A controller that starts anew: who has an address keeps it, before anybody else is given one."""
 
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
-
-import pytest
 
 from clarion.lab.process import wait_until
 from clarion.testing.engine import Engine
 
-from .controller_kit import SYSTEM, ControllerProcess, need_engine
+from .controller_kit import ALONE, ControllerProcess
 from .fault_kit import (
     POOLS,
     SERVICES,
@@ -17,30 +14,10 @@ from .fault_kit import (
     Api,
     Witness,
     addresses_of,
-    emptied,
     pool,
     service,
     settle,
 )
-
-ALONE = "--no-leader-elect"
-"""Of one controller at a time; else a kill costs the time until its Lease ends."""
-
-
-@pytest.fixture(scope="module")
-def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    """A control plane for this module alone: what was written to it is counted."""
-    need_engine()
-    with Engine(tmp_path_factory.mktemp("plane"), controllers=()) as made:
-        made.install()
-        made.kubectl("create", "namespace", SYSTEM)
-        yield made
-
-
-@pytest.fixture
-def plane(control_plane: Engine) -> Engine:
-    """It, without anything that another test left."""
-    return emptied(control_plane)
 
 
 def written(plane: Engine) -> Counter[str]:

@@ -9,10 +9,11 @@ from typing import Any
 from clarion.base import limits
 from clarion.lab.netns import Namespace, Port
 from clarion.lab.process import EndedError, LabError, Process, wait_until
+from clarion.model.meta import METALLB_NAMESPACE
 
 API_PORT = 6480
 BACKEND_PORT = 8080
-SYSTEM_NAMESPACE = "metallb-system"
+SYSTEM_NAMESPACE = METALLB_NAMESPACE
 
 
 def clarion(*arguments: str) -> list[str]:

@@ -34,7 +34,12 @@ from clarion.model.core import (
     ServiceSpec,
     ServiceStatus,
 )
-from clarion.model.meta import LabelSelector, LabelSelectorRequirement, ObjectMeta
+from clarion.model.meta import (
+    METALLB_NAMESPACE,
+    LabelSelector,
+    LabelSelectorRequirement,
+    ObjectMeta,
+)
 from clarion.model.metallb import (
     BFDProfile,
     BFDProfileSpec,
@@ -53,7 +58,7 @@ from clarion.model.metallb import (
     ServiceAllocation,
 )
 
-CONFIG_NAMESPACE = "metallb-system"
+CONFIG_NAMESPACE = METALLB_NAMESPACE
 CLUSTER_IPS = {4: "10.96.0.1", 6: "fd00:10:96::1"}
 _SET = re.compile(r"^(\S+)\s+(in|notin)\s+\((.*)\)$")
 
