@@ -5,19 +5,12 @@ from typing import Any
 
 import click
 
-from clarion.cli.options import BACK_ENDS, CONTROLLER_HTTP, program_options
+from clarion.cli.options import CONTROLLER_HTTP, back_end_option, program_options
 
 
 @click.command()
 @program_options(CONTROLLER_HTTP)
-@click.option(
-    "--bgp",
-    "backend",
-    type=click.Choice(BACK_ENDS),
-    default="native",
-    show_default=True,
-    help="What the speakers are told; its rules apply to the configuration.",
-)
+@back_end_option("What the speakers are told; its rules apply to the configuration.")
 @click.option(
     "--leader-elect/--no-leader-elect",
     default=True,

@@ -65,6 +65,18 @@ class Listen(click.ParamType[str]):
         return text
 
 
+def back_end_option(text: str, default: str | None = "native") -> Callable[[F], F]:
+    """`--bgp`: the back end, with what that means to a command; None: it may be left open."""
+    return click.option(
+        "--bgp",
+        "backend",
+        type=click.Choice(BACK_ENDS),
+        default=default,
+        show_default=default is not None,
+        help=text,
+    )
+
+
 def program_options(default_listen: str) -> Callable[[F], F]:
     """The flags of the controller and the speaker."""
     flags = (

@@ -13,7 +13,7 @@ import click
 import msgspec
 
 from clarion.base.errors import ClarionError
-from clarion.cli.options import BACK_ENDS
+from clarion.cli.options import back_end_option
 from clarion.decide.snapshot import Backend, Options, Snapshot
 from clarion.model.codec import load_manifests
 from clarion.model.core import EndpointSlice, Service
@@ -83,11 +83,8 @@ def source_options(function: F) -> F:
         click.option("--kubeconfig", default="", help="Live API to read when no file is given."),
         click.option("--namespace", default="", help="Where configuration objects must live."),
         click.option("--lb-class", default="", help="Handle services of this loadBalancerClass."),
-        click.option(
-            "--bgp",
-            "backend",
-            type=click.Choice(BACK_ENDS),
-            help="Back end whose rules apply.  [default: native, or what is in force]",
+        back_end_option(
+            "Back end whose rules apply.  [default: native, or what is in force]", default=None
         ),
         click.option(
             "--bgp-graceful-shutdown",

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from clarion.base.errors import InvalidInputError
-from clarion.cli.options import BACK_ENDS, SPEAKER_HTTP, Duration, KeyValue, program_options
+from clarion.cli.options import SPEAKER_HTTP, Duration, KeyValue, back_end_option, program_options
 
 # As MetalLB ships them: interfaces of container networks and virtual machines.
 EXCLUDED_INTERFACES = (
@@ -45,14 +45,7 @@ def _checked(
 @click.option("--node-name", default=socket.gethostname, help="Default: the host's name.")
 @click.option("--register-node", is_flag=True, help="Create the Node (with the embedded API).")
 @click.option("--node-label", "node_labels", type=KeyValue(), multiple=True, help="For the Node.")
-@click.option(
-    "--bgp",
-    "backend",
-    type=click.Choice(BACK_ENDS),
-    default="native",
-    show_default=True,
-    help="Who speaks BGP.",
-)
+@back_end_option("Who speaks BGP.")
 @click.option(
     "--bgp-port",
     type=click.IntRange(1, 65535),
