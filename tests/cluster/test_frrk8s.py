@@ -355,7 +355,7 @@ def test_it_shows_how_the_session_stands(bed: Bed, announced: Object) -> None:
         assert {"Active": "router: Active on node-a", "Established": "router: up on node-a"}[
             word
         ] in told
-    up = 'metallb_bgp_session_up{peer="[2001:db8::1]:179"} 1.0'
+    up = 'metallb_bgp_session_up{peer="[2001:db8::1]:179",vrf="default"} 1.0'
     assert up in bed.speaker.ask("/metrics")
 
 

@@ -192,9 +192,9 @@ def test_routes_have_their_attributes_and_a_strangers_configuration_is_gone(bed:
     assert "router bgp 64500" in running
     assert "64999" not in running
     assert "192.0.2.99" not in running
-    bed.wait_metric('metallb_bgp_session_up{peer="192.0.2.1:179"} 1.0')
-    bed.wait_metric('metallb_bgp_session_up{peer="[2001:db8:1::1]:179"} 1.0')
-    bed.wait_metric('metallb_bgp_announced_prefixes_total{peer="192.0.2.1:179"} 1.0')
+    bed.wait_metric('metallb_bgp_session_up{peer="192.0.2.1:179",vrf="default"} 1.0')
+    bed.wait_metric('metallb_bgp_session_up{peer="[2001:db8:1::1]:179",vrf="default"} 1.0')
+    bed.wait_metric('metallb_bgp_announced_prefixes_total{peer="192.0.2.1:179",vrf="default"} 1.0')
     bed.wait_metric("clarion_frr_refused_objects 0.0")
 
 
@@ -306,7 +306,7 @@ def test_sessions_outlive_the_speaker(bed: Bed) -> None:
     assert bed.node.speaker is not None
     bed.node.speaker.kill()
     bed.start_speaker()
-    bed.wait_metric('metallb_bgp_session_up{peer="192.0.2.1:179"} 1.0')
+    bed.wait_metric('metallb_bgp_session_up{peer="192.0.2.1:179",vrf="default"} 1.0')
     bed.wait_default()
     assert bed.established() == before
 

@@ -63,8 +63,8 @@ def bed(shared: Bed) -> Iterator[Bed]:
 def test_routes_have_their_attributes_over_either_transport(bed: Bed) -> None:
     """All that `wait_default` asks for, and what our side says of it."""
     for label in ("192.0.2.1:179", "[2001:db8:1::1]:179", "192.0.2.2:179", "192.0.2.4:179"):
-        bed.wait_metric(f'metallb_bgp_session_up{{peer="{label}"}} 1.0')
-    bed.wait_metric('metallb_bgp_announced_prefixes_total{peer="192.0.2.1:179"} 1.0')
+        bed.wait_metric(f'metallb_bgp_session_up{{peer="{label}",vrf="default"}} 1.0')
+    bed.wait_metric('metallb_bgp_announced_prefixes_total{peer="192.0.2.1:179",vrf="default"} 1.0')
     for router, asns in ((bed.frr, (NODES_ASN,)), (bed.bird, ()), (bed.openbgpd, (NODES_ASN,))):
         for address, path in bed.paths(router, V4).items():
             assert (path.as_path, path.next_hop) == (asns, address)
@@ -166,7 +166,7 @@ def test_passwords_of_one_peer_change_and_no_other_session_knows(bed: Bed) -> No
         bed.wait_paths(bed.openbgpd, V4, of=addresses(4))
         bed.apply(secret("not-the-routers"))
         bed.wait_paths(bed.openbgpd, V4, of=set())
-        bed.wait_metric('metallb_bgp_session_up{peer="192.0.2.4:179"} 0.0')
+        bed.wait_metric('metallb_bgp_session_up{peer="192.0.2.4:179",vrf="default"} 0.0')
         for node in bed.nodes.values():
             log = (node.speaker.log if node.speaker else None) or pytest.fail("no log")
             assert "not-the-routers" not in log.read_text()
@@ -209,7 +209,7 @@ def test_a_wrong_asn_is_seen_at_both_ends(bed: Bed) -> None:
     before = bed.connections("openbgpd")
     with bed.applied(peer("openbgpd", peerASN=64999)):
         bed.wait_paths(bed.openbgpd, V4, of=set())
-        bed.wait_metric('metallb_bgp_session_up{peer="192.0.2.4:179"} 0.0')
+        bed.wait_metric('metallb_bgp_session_up{peer="192.0.2.4:179",vrf="default"} 0.0')
 
         def told() -> bool:
             said = [each.last_error for each in bed.openbgpd.neighbors().values()]
@@ -254,7 +254,7 @@ def test_a_peer_without_an_address_is_found_at_its_interface(bed: Bed) -> None:
             return {path.next_hop for path in found if path.next_hop.startswith("fe80:")}
 
         bed.wait("two IPv4 routes have a link-local next hop", lambda: len(hops()) == 2, seen=hops)
-        bed.wait_metric('metallb_bgp_session_up{peer="direct"} 1.0')
+        bed.wait_metric('metallb_bgp_session_up{peer="direct",vrf="default"} 1.0')
     bed.wait_default()
     assert bed.connections() == before
 

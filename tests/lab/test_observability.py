@@ -90,8 +90,8 @@ def test_sessions_that_are_up(bed: Bed) -> None:
     assert f"session of {NATIVE}: Established since" in said
     assert "hold time 9s" in said
     assert "ipv4-unicast: sent with next hop 192.0.2.11" in said
-    bed.wait_metric('clarion_bgp_session_state{peer="192.0.2.1:179"} 6.0')
-    bed.wait_metric('clarion_bgp_session_flaps_total{peer="192.0.2.1:179"} 0.0')
+    bed.wait_metric('clarion_bgp_session_state{peer="192.0.2.1:179",vrf="default"} 6.0')
+    bed.wait_metric('clarion_bgp_session_flaps_total{peer="192.0.2.1:179",vrf="default"} 0.0')
 
 
 def test_nothing_is_written_at_rest(bed: Bed) -> None:
@@ -107,7 +107,7 @@ def test_nothing_is_written_at_rest(bed: Bed) -> None:
 
     def keepalives() -> int:
         lines = bed.metrics(NATIVE).splitlines()
-        name = 'metallb_bgp_keepalives_received{peer="192.0.2.1:179"} '
+        name = 'metallb_bgp_keepalives_received{peer="192.0.2.1:179",vrf="default"} '
         return next(int(float(line.split()[-1])) for line in lines if line.startswith(name))
 
     before, heard = versions(), keepalives()

@@ -300,8 +300,8 @@ def test_the_programs_own_pages(bed: Bed) -> None:
     )
     for line in (
         announced,
-        'metallb_bgp_session_up{peer="192.0.2.1:179"} 1.0',
-        'metallb_bgp_announced_prefixes_total{peer="192.0.2.1:179"} 1.0',
+        'metallb_bgp_session_up{peer="192.0.2.1:179",vrf="default"} 1.0',
+        'metallb_bgp_announced_prefixes_total{peer="192.0.2.1:179",vrf="default"} 1.0',
         "metallb_k8s_client_config_loaded_bool 1.0",
         "metallb_k8s_client_config_stale_bool 0.0",
     ):

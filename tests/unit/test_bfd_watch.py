@@ -10,6 +10,7 @@ from clarion.base import limits
 from clarion.base.addr import Address, parse_address
 from clarion.daemons.bfd import BfdWatch, bfd_config
 from clarion.decide.settings import Peer
+from clarion.edge import metrics
 from clarion.edge.logs import Log
 from clarion.edge.pulse import PulseClient
 from clarion.model.metallb import BFDProfileSpec
@@ -123,6 +124,21 @@ def test_peers_without_a_profile_are_not_watched(world: World) -> None:
     assert world.peers(peer(bfd_profile="")) == ()
     assert world.peers(peer(bfd_profile="none of these")) == ()
     assert world.peers(peer(address=None, interface="eth0")) == ()
+
+
+def test_the_same_address_on_two_links_gives_no_series_twice(world: World) -> None:
+    there = peer(address=LOCAL)
+    links = [msgspec.structs.replace(there, name=n, interface=n) for n in ("eth0", "eth1")]
+    world.peers(*links, msgspec.structs.replace(there, name="red", vrf="red"))
+    rows = world.pulse.wanted[-1]
+    told = {
+        row.name: BfdStatus(remote=str(LOCAL), state=State.UP, remote_state=State.UP, vrf=row.vrf)
+        for row in rows
+    }
+    world.pulse.on_bfd(BfdReport(told))
+    up = [item.labels for item in world.watch.samples() if item.family is metrics.BFD_SESSION_UP]
+    wanted = [("fe80::1 (eth0)", "default"), ("fe80::1 (eth1)", "default"), ("fe80::1", "red")]
+    assert sorted(up) == sorted(wanted)
 
 
 def test_two_peers_at_one_address_share_a_session(world: World) -> None:

@@ -118,6 +118,7 @@ def test_what_frr_k8s_tells(word: str, bfd: str | None) -> None:
     assert (told.prefixes, told.flaps, told.since) == (None, None, "")
 
 
+LABELS = ("192.0.2.1:179", "default")
 DOWN = native(last_error="refused", last_error_at=995.0)
 UP = native(state=State.ESTABLISHED)
 
@@ -150,10 +151,10 @@ def test_names_are_readable_and_differ() -> None:
 
 
 def test_what_is_unknown_has_no_sample() -> None:
-    known = {item.family.name for item in session_samples(DOWN, "192.0.2.1:179")}
+    known = {item.family.name for item in session_samples(DOWN, LABELS)}
     assert {"metallb_bgp_session_up", "clarion_bgp_session_down_reason"} <= known
     bare = BGPSessionStatus(peer="r", state="Established")
-    assert [(item.family.name, item.value) for item in session_samples(bare, "x")] == [
+    assert [(item.family.name, item.value) for item in session_samples(bare, LABELS)] == [
         ("metallb_bgp_session_up", 1.0),
         ("clarion_bgp_session_state", 6.0),
     ]
@@ -161,7 +162,7 @@ def test_what_is_unknown_has_no_sample() -> None:
 
 def test_metrics_of_messages_have_metallbs_names() -> None:
     counts = MessageCounts(1, 2, 3, 4, 5, 15)
-    names = {item.family.name for item in message_samples(counts, counts, "x")}
+    names = {item.family.name for item in message_samples(counts, counts, LABELS)}
     wanted = {
         *("opens_sent", "opens_received", "notifications_sent", "updates_total"),
         *("updates_total_received", "keepalives_sent", "keepalives_received"),

@@ -61,7 +61,7 @@ def test_metrics_keep_their_exact_names_and_are_asked_for_when_scraped() -> None
             metrics.POOL_IN_USE.sample(values["in_use"], "gold"),
             metrics.POOL_IN_USE.sample(1, 'si"l\\ver'),
             metrics.L2_REQUESTS.sample(5, "192.0.2.1"),
-            metrics.BGP_UPDATES.sample(6, "192.0.2.9:179"),
+            metrics.BGP_UPDATES.sample(6, "192.0.2.9:179", "default"),
         ]
     )
     registry.add(lambda: metrics.follow_samples([HEALTH]))
@@ -71,7 +71,7 @@ def test_metrics_keep_their_exact_names_and_are_asked_for_when_scraped() -> None
     pools = found["metallb_allocator_addresses_in_use_total"]
     assert pools == {("gold",): 3.0, ('si"l\\ver',): 1.0}
     assert found["metallb_layer2_requests_received"] == {("192.0.2.1",): 5.0}
-    assert found["metallb_bgp_updates_total"] == {("192.0.2.9:179",): 6.0}
+    assert found["metallb_bgp_updates_total"] == {("192.0.2.9:179", "default"): 6.0}
     assert found["metallb_k8s_client_config_loaded_bool"] == {(): 1.0}
     assert found["clarion_kind_followed_bool"] == {("Service",): 1.0}
     assert found["clarion_objects_set_aside"] == {("Service",): 1.0}
@@ -83,11 +83,11 @@ def test_metrics_keep_their_exact_names_and_are_asked_for_when_scraped() -> None
 
 def test_one_metric_from_two_sources_is_one_family() -> None:
     registry = metrics.Metrics()
-    registry.add(lambda: [metrics.BGP_SESSION_UP.sample(1, "a")])
-    registry.add(lambda: [metrics.BGP_SESSION_UP.sample(1, "b")])
+    registry.add(lambda: [metrics.BGP_SESSION_UP.sample(1, "a", "default")])
+    registry.add(lambda: [metrics.BGP_SESSION_UP.sample(1, "b", "default")])
     text = registry.render().decode()
     assert text.count("# TYPE metallb_bgp_session_up gauge") == 1
-    assert parsed(text)["metallb_bgp_session_up"] == {("a",): 1.0, ("b",): 1.0}
+    assert parsed(text)["metallb_bgp_session_up"] == {("a", "default"): 1.0, ("b", "default"): 1.0}
 
 
 def test_labels_must_fit() -> None:

@@ -16,6 +16,7 @@ import msgspec
 
 from clarion.base.addr import Address
 from clarion.base.limits import BFD_SETTLE_SECONDS
+from clarion.daemons.sessionsamples import DEFAULT_VRF, distinct
 from clarion.daemons.translate import RESTART_SECONDS
 from clarion.decide.settings import Peer
 from clarion.edge import metrics
@@ -26,9 +27,6 @@ from clarion.proto.bfd.config import BfdConfig, BfdStatus
 from clarion.proto.bfd.demux import Endpoint
 from clarion.proto.bfd.packet import State
 from clarion.proto.pulse.messages import BfdReport, WatchedSession
-
-DEFAULT_VRF = "default"
-"""How MetalLB's metrics name the VRF that has no name."""
 
 
 class BfdWatch:
@@ -92,9 +90,15 @@ class BfdWatch:
 
     def samples(self) -> Iterator[metrics.Sample]:
         """The metrics of the sessions, under MetalLB's names and labels."""
-        for name in sorted(set(self._names.values()) & self._known.keys()):
-            status = self._known[name]
-            labels = status.remote, status.vrf or DEFAULT_VRF
+        first: dict[str, str] = {}  # peers that share a session are told of once
+        for peer, name in self._names.items():
+            first.setdefault(name, peer)
+        told = {peer: self._known[name] for name, peer in first.items() if name in self._known}
+        labelled = distinct(
+            {peer: (status.remote, status.vrf or DEFAULT_VRF) for peer, status in told.items()}
+        )
+        for peer, labels in labelled.items():
+            status = told[peer]
             counts = status.counts
             yield metrics.BFD_SESSION_UP.sample(status.up, *labels)
             yield metrics.BFD_CONTROL_INPUT.sample(counts.control_received, *labels)

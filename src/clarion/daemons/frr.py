@@ -6,7 +6,7 @@ no session that is as it should be. Nothing is taken back when the speaker stops
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,13 @@ from clarion.base.addr import Prefix
 from clarion.daemons.notices import SessionNotices
 from clarion.daemons.runtime import Runtime
 from clarion.daemons.sessionreports import FrrSession, Moments, frr_session
-from clarion.daemons.sessionsamples import message_samples, peer_label, session_samples
+from clarion.daemons.sessionsamples import (
+    DEFAULT_VRF,
+    distinct,
+    message_samples,
+    session_labels,
+    session_samples,
+)
 from clarion.decide.advertise import AdvertisedRoute
 from clarion.decide.communities import GRACEFUL_SHUTDOWN, ExtendedCommunity, format_community
 from clarion.decide.settings import Peer
@@ -43,10 +49,10 @@ from clarion.proto.frr.config import (
 from clarion.proto.frr.delta import Step, about, masked, parse, steps
 
 Routes = Mapping[Prefix, AdvertisedRoute]
+_Paths = Sequence[Mapping[str, Any]]
 _STATES = {str(state): state for state in State}
 _NOT_ASKED = "FRR was not asked yet"
 _DEFAULT_PORT = 179
-_DEFAULT_VRF = "default"
 _BFD_COUNTS = (
     ("control-packet-input", metrics.BFD_CONTROL_INPUT),
     ("control-packet-output", metrics.BFD_CONTROL_OUTPUT),
@@ -90,7 +96,7 @@ class FrrBackend:
         self._profiles: Mapping[str, BFDProfileSpec] = {}
         self._routes: dict[str, dict[Prefix, AdvertisedRoute]] = {}
         self._seen: dict[str, FrrSession] = {}
-        self._bfd_counts: list[metrics.Sample] = []
+        self._paths: dict[str, tuple[Mapping[str, Any], Mapping[str, Any]]] = {}
         self._refused: dict[str, str] = {}
         self._failure = _NOT_ASKED
         self._stale = False
@@ -214,34 +220,30 @@ class FrrBackend:
         async with Vty(self._folder, "bgpd") as bgpd:
             shown = await bgpd.show("show bgp vrf all neighbors json") if peers else {}
         now = self._clock.monotonic()
-        paths = await self._look_at_paths(peers)
+        paths, counters = await self._look_at_paths(peers)
         seen: dict[str, FrrSession] = {}
+        self._paths = {}
         for name, peer in peers.items():
-            entry = shown.get(peer.vrf or _DEFAULT_VRF, {}).get(peer.target)
+            entry = shown.get(peer.vrf or DEFAULT_VRF, {}).get(peer.target)
             if isinstance(entry, dict):
                 when = self._moments.of(name)
-                path = paths.get((peer.vrf or _DEFAULT_VRF, _path_of(peer, entry)), {})
+                path = _path_of(peer, entry, paths)
+                if path:
+                    self._paths[name] = path, _path_of(peer, entry, counters)
                 seen[name] = frr_session(self._node, peer, entry, path, when, now)
             else:
                 self._stale = True
         return seen
 
-    async def _look_at_paths(
-        self, peers: Mapping[str, Peer]
-    ) -> dict[tuple[str, str], Mapping[str, Any]]:
-        """VRF and address -> FRR's words about a BFD session."""
-        self._bfd_counts = []
+    async def _look_at_paths(self, peers: Mapping[str, Peer]) -> tuple[_Paths, _Paths]:
+        """FRR's words about all BFD sessions, and its counts of them."""
         if not any(peer.bfd_profile for peer in peers.values()):
-            return {}
+            return (), ()
         async with Vty(self._folder, "bfdd") as bfdd:
-            sessions = await bfdd.show("show bfd peers json")
-            counters = await bfdd.show("show bfd peers counters json")
-        for item in counters:
-            labels = item.get("peer", ""), item.get("vrf", _DEFAULT_VRF)
-            self._bfd_counts += [
-                family.sample(item[key], *labels) for key, family in _BFD_COUNTS if key in item
-            ]
-        return {(item.get("vrf", _DEFAULT_VRF), item.get("peer", "")): item for item in sessions}
+            return (
+                await bfdd.show("show bfd peers json"),
+                await bfdd.show("show bfd peers counters json"),
+            )
 
     def _take_over(self, seen: dict[str, FrrSession], *, news: bool) -> None:
         before, self._seen = self._seen, seen
@@ -288,19 +290,28 @@ class FrrBackend:
         yield metrics.FRR_ANSWERS.sample(not self._failure)
         yield metrics.FRR_REFUSED.sample(len(self._refused))
         reports = self.states()
-        for name, peer in (self._peers or {}).items():
-            label = peer_label(peer)
+        for name, labels in session_labels(self._peers or {}).items():
             seen = self._seen.get(name)
             if seen is None:
-                yield metrics.BGP_SESSION_UP.sample(0, label)
+                yield metrics.BGP_SESSION_UP.sample(0, *labels)
                 continue
-            yield from session_samples(reports[name], label)
-            yield from message_samples(seen.sent, seen.received, label)
-            if seen.report.bfd:
-                up = seen.report.bfd.state == "up"
-                remote = seen.report.remote_address or peer.target
-                yield metrics.BFD_SESSION_UP.sample(up, remote, peer.vrf or _DEFAULT_VRF)
-        yield from self._bfd_counts
+            yield from session_samples(reports[name], labels)
+            yield from message_samples(seen.sent, seen.received, labels)
+        yield from self._path_samples()
+
+    def _path_samples(self) -> Iterator[metrics.Sample]:
+        labelled = distinct(
+            {
+                name: (path["peer"], path.get("vrf", DEFAULT_VRF))
+                for name, (path, _) in self._paths.items()
+            }
+        )
+        for name, labels in labelled.items():
+            path, counts = self._paths[name]
+            yield metrics.BFD_SESSION_UP.sample(path.get("status") == "up", *labels)
+            for key, family in _BFD_COUNTS:
+                if key in counts:
+                    yield family.sample(counts[key], *labels)
 
     @property
     def listener(self) -> object:
@@ -417,6 +428,15 @@ def _object(step: Step, names: Mapping[str, str]) -> str:
     return f"BGPPeer {peer}" if peer else "BGP"
 
 
-def _path_of(peer: Peer, entry: Mapping[str, Any]) -> str:
-    """The address under which bfdd knows the path to a peer."""
-    return str(peer.address or entry.get("bgpNeighborAddr", ""))
+def _path_of(peer: Peer, entry: Mapping[str, Any], paths: _Paths) -> Mapping[str, Any]:
+    """What bfdd says of the path to a peer; nothing if it says nothing.
+
+    Two links may have the same link-local address at their other ends.
+    """
+    place = peer.vrf or DEFAULT_VRF, str(peer.address or entry.get("bgpNeighborAddr", ""))
+    for item in paths:
+        if place == (item.get("vrf", DEFAULT_VRF), item.get("peer", "")) and (
+            not peer.interface or item.get("interface", peer.interface) == peer.interface
+        ):
+            return item
+    return {}

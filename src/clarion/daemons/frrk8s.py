@@ -15,7 +15,7 @@ from clarion.base import limits
 from clarion.base.addr import Prefix
 from clarion.daemons.notices import SessionNotices
 from clarion.daemons.runtime import Runtime
-from clarion.daemons.sessionsamples import peer_label, session_samples
+from clarion.daemons.sessionsamples import peer_label, session_labels, session_samples
 from clarion.daemons.writer import Writer
 from clarion.decide.advertise import AdvertisedRoute
 from clarion.decide.frrk8s import build_spec, configuration_name, session_report, session_states
@@ -305,9 +305,9 @@ class FrrK8s:
 
     def samples(self) -> Iterable[metrics.Sample]:
         """Whether sessions are up; the other metrics of sessions are frr-k8s' own."""
-        peers = self._peers or {}
+        labels = session_labels(self._peers or {})
         for name, report in self.states().items():
-            yield from session_samples(report, peer_label(peers[name]))
+            yield from session_samples(report, labels[name])
 
     @property
     def listener(self) -> object:

@@ -9,7 +9,7 @@ from clarion.daemons.bfd import BfdWatch
 from clarion.daemons.notices import SessionNotices
 from clarion.daemons.runtime import Runtime
 from clarion.daemons.sessionreports import Moments, native_report
-from clarion.daemons.sessionsamples import message_samples, peer_label, session_samples
+from clarion.daemons.sessionsamples import message_samples, session_labels, session_samples
 from clarion.daemons.translate import bgp_route, peer_config
 from clarion.decide.advertise import AdvertisedRoute
 from clarion.decide.settings import Peer
@@ -156,11 +156,11 @@ class Sessions:
     def samples(self) -> Iterator[metrics.Sample]:
         """The metrics of the sessions, under MetalLB's labels."""
         reports = self.states()
+        labels = session_labels(self._peers)
         for name, status in self._speaker.status().items():
-            if name in self._peers:
-                label = peer_label(self._peers[name])
-                yield from session_samples(reports[name], label)
-                yield from message_samples(status.sent, status.received, label)
+            if name in labels:
+                yield from session_samples(reports[name], labels[name])
+                yield from message_samples(status.sent, status.received, labels[name])
         yield from self._bfd.samples()
 
     @property

@@ -95,32 +95,39 @@ SPEAKER_ANNOUNCED = _gauge(
     "node",
     "ip",
 )
-BGP_SESSION_UP = _gauge("metallb_bgp_session_up", "Whether the session is established.", "peer")
-BGP_UPDATES = _counter("metallb_bgp_updates_total", "BGP UPDATE messages sent.", "peer")
-BGP_UPDATES_RECEIVED = _counter(
-    "metallb_bgp_updates_total_received", "BGP UPDATE messages received.", "peer"
+BGP_SESSION_UP = _gauge(
+    "metallb_bgp_session_up", "Whether the session is established.", "peer", "vrf"
 )
-BGP_OPENS_SENT = _counter("metallb_bgp_opens_sent", "BGP OPEN messages sent.", "peer")
-BGP_OPENS_RECEIVED = _counter("metallb_bgp_opens_received", "BGP OPEN messages received.", "peer")
+BGP_UPDATES = _counter("metallb_bgp_updates_total", "BGP UPDATE messages sent.", "peer", "vrf")
+BGP_UPDATES_RECEIVED = _counter(
+    "metallb_bgp_updates_total_received", "BGP UPDATE messages received.", "peer", "vrf"
+)
+BGP_OPENS_SENT = _counter("metallb_bgp_opens_sent", "BGP OPEN messages sent.", "peer", "vrf")
+BGP_OPENS_RECEIVED = _counter(
+    "metallb_bgp_opens_received", "BGP OPEN messages received.", "peer", "vrf"
+)
 BGP_NOTIFICATIONS_SENT = _counter(
-    "metallb_bgp_notifications_sent", "BGP NOTIFICATION messages sent.", "peer"
+    "metallb_bgp_notifications_sent", "BGP NOTIFICATION messages sent.", "peer", "vrf"
 )
 BGP_KEEPALIVES_SENT = _counter(
-    "metallb_bgp_keepalives_sent", "BGP KEEPALIVE messages sent.", "peer"
+    "metallb_bgp_keepalives_sent", "BGP KEEPALIVE messages sent.", "peer", "vrf"
 )
 BGP_KEEPALIVES_RECEIVED = _counter(
-    "metallb_bgp_keepalives_received", "BGP KEEPALIVE messages received.", "peer"
+    "metallb_bgp_keepalives_received", "BGP KEEPALIVE messages received.", "peer", "vrf"
 )
 BGP_REFRESHES_SENT = _counter(
-    "metallb_bgp_route_refresh_sent", "BGP ROUTE-REFRESH messages sent.", "peer"
+    "metallb_bgp_route_refresh_sent", "BGP ROUTE-REFRESH messages sent.", "peer", "vrf"
 )
-BGP_TOTAL_SENT = _counter("metallb_bgp_total_sent", "BGP messages sent.", "peer")
-BGP_TOTAL_RECEIVED = _counter("metallb_bgp_total_received", "BGP messages received.", "peer")
+BGP_TOTAL_SENT = _counter("metallb_bgp_total_sent", "BGP messages sent.", "peer", "vrf")
+BGP_TOTAL_RECEIVED = _counter("metallb_bgp_total_received", "BGP messages received.", "peer", "vrf")
 BGP_ANNOUNCED = _gauge(
-    "metallb_bgp_announced_prefixes_total", "Prefixes announced to the peer.", "peer"
+    "metallb_bgp_announced_prefixes_total", "Prefixes announced to the peer.", "peer", "vrf"
 )
 BGP_PENDING = _gauge(
-    "metallb_bgp_pending_prefixes_total", "Prefixes that the peer is still to be told.", "peer"
+    "metallb_bgp_pending_prefixes_total",
+    "Prefixes that the peer is still to be told.",
+    "peer",
+    "vrf",
 )
 BFD_SESSION_UP = _gauge("metallb_bfd_session_up", "Whether the BFD session is up.", "peer", "vrf")
 BFD_CONTROL_INPUT = _counter(
@@ -185,42 +192,53 @@ BGP_ESTABLISHED = _counter(
     "clarion_bgp_sessions_established_total",
     "Times that the session came up; one that grows shows a session that does not last.",
     "peer",
+    "vrf",
 )
 BGP_NOTIFICATIONS_RECEIVED = _counter(
-    "clarion_bgp_notifications_received_total", "BGP NOTIFICATION messages received.", "peer"
+    "clarion_bgp_notifications_received_total", "BGP NOTIFICATION messages received.", "peer", "vrf"
 )
 BGP_REFRESHES_RECEIVED = _counter(
-    "clarion_bgp_route_refreshes_received_total", "BGP ROUTE-REFRESH messages received.", "peer"
+    "clarion_bgp_route_refreshes_received_total",
+    "BGP ROUTE-REFRESH messages received.",
+    "peer",
+    "vrf",
 )
 BGP_FLAPS = _counter(
-    "clarion_bgp_session_flaps_total", "Times that an established session was lost.", "peer"
+    "clarion_bgp_session_flaps_total", "Times that an established session was lost.", "peer", "vrf"
 )
 BGP_STATE = _gauge(
     "clarion_bgp_session_state",
     "State of the session: 1 Idle, 2 Connect, 3 Active, 4 OpenSent, 5 OpenConfirm, 6 Established.",
     "peer",
+    "vrf",
 )
 BGP_ESTABLISH_SECONDS = _gauge(
     "clarion_bgp_session_establish_seconds",
     "Seconds that the session took to come up the last time.",
     "peer",
+    "vrf",
 )
 BGP_WHY_DOWN = _gauge(
     "clarion_bgp_session_down_reason",
     "1 with the code of the reason (docs/reasons.md) while the session is not established.",
     "peer",
+    "vrf",
     "reason",
 )
 BGP_REFUSED = _gauge(
-    "clarion_bgp_refused_prefixes", "Prefixes that cannot be told over the session.", "peer"
+    "clarion_bgp_refused_prefixes", "Prefixes that cannot be told over the session.", "peer", "vrf"
 )
 BGP_RECEIVED = _gauge(
-    "clarion_bgp_received_prefixes", "Prefixes that the peer announces; none is used.", "peer"
+    "clarion_bgp_received_prefixes",
+    "Prefixes that the peer announces; none is used.",
+    "peer",
+    "vrf",
 )
 BGP_NEAR_LIMIT = _gauge(
     "clarion_bgp_prefix_limit_near_bool",
     "1 if the peer announces three quarters of the prefixes that end the session.",
     "peer",
+    "vrf",
 )
 FRR_ANSWERS = _gauge("clarion_frr_answers_bool", "1 if FRR answers (back end frr).")
 FRR_REFUSED = _gauge("clarion_frr_refused_objects", "Objects of which FRR refused something.")
@@ -235,6 +253,10 @@ def metrics_markdown() -> str:
         "`/metrics` of both programs, in Prometheus' text format, besides those of the process.",
         "Names that begin with `metallb_` are MetalLB's, of all its modes. What a back end does",
         "not know has no sample. This page is made from the program itself.",
+        "",
+        "The label `peer` is address and port of a BGP session, the address of a BFD session, or",
+        "the interface of a session without an address; `vrf` is `default` where there is none.",
+        "Where two sessions of a node lead to one place, ` (NAME)` of the BGPPeer stands behind.",
         "",
         "| name | type | labels | |",
         "|---|---|---|---|",

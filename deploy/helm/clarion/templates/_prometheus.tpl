@@ -68,7 +68,7 @@
     {{- toYaml .bgpSessionDown.labels | nindent 4 }}
   annotations:
     summary: A BGP session is down
-    description: {{ `"{{ $labels.instance }}: the session with {{ $labels.peer }} is down."` }}
+    description: {{ `"{{ $labels.instance }}: the session with {{ $labels.peer }} (VRF {{ $labels.vrf }}) is down."` }}
 {{- end }}
 {{- if .bgpSessionNeverUp.enabled }}
 - alert: MetalLBBGPSessionNeverUp
@@ -78,7 +78,7 @@
     {{- toYaml .bgpSessionNeverUp.labels | nindent 4 }}
   annotations:
     summary: A BGP session never came up
-    description: {{ `"{{ $labels.instance }}: the session with {{ $labels.peer }} has not been established since the speaker started. clarion explain peer says why."` }}
+    description: {{ `"{{ $labels.instance }}: the session with {{ $labels.peer }} (VRF {{ $labels.vrf }}) has not been established since the speaker started. clarion explain peer says why."` }}
 {{- end }}
 {{- if .bgpSessionFlapping.enabled }}
 - alert: MetalLBBGPSessionFlapping
@@ -88,7 +88,7 @@
     {{- toYaml .bgpSessionFlapping.labels | nindent 4 }}
   annotations:
     summary: A BGP session comes and goes
-    description: {{ `"{{ $labels.instance }}: the session with {{ $labels.peer }} was lost more than three times in a quarter of an hour."` }}
+    description: {{ `"{{ $labels.instance }}: the session with {{ $labels.peer }} (VRF {{ $labels.vrf }}) was lost more than three times in a quarter of an hour."` }}
 {{- end }}
 {{- if .bfdSessionDown.enabled }}
 - alert: MetalLBBFDSessionDown
@@ -108,7 +108,7 @@
     {{- toYaml .bgpPrefixLimitNear.labels | nindent 4 }}
   annotations:
     summary: A router announces nearly as much as it may
-    description: {{ `"{{ $labels.instance }}: {{ $labels.peer }} announces three quarters of the prefixes that end the session."` }}
+    description: {{ `"{{ $labels.instance }}: {{ $labels.peer }} (VRF {{ $labels.vrf }}) announces three quarters of the prefixes that end the session."` }}
 {{- end }}
 {{- with .extraAlerts }}
 {{- toYaml . | nindent 0 }}
