@@ -146,9 +146,9 @@ def test_a_peer_that_reads_nothing_costs_a_bound_and_delays_nobody() -> None:
         assert status["a"].prefixes_pending > 0
         assert status["a"].prefixes_pending + status["a"].prefixes_announced <= 40_000
         assert status["b"].prefixes_pending == 0
-        await running.stop()
         stalled.close()
         quick.close()
+        await running.stop()
 
     asyncio.run(scene())
 
@@ -168,8 +168,8 @@ def test_a_rude_peer_gets_a_notification_and_the_connection_closes() -> None:
             (MessageType.NOTIFICATION, b"\x01\x01"),
         ]
         assert only(running).last_error == "the marker of a message is not all ones"
-        await running.stop()
         rude.close()
+        await running.stop()
 
     asyncio.run(scene())
 
@@ -238,9 +238,9 @@ def test_a_reset_keeps_the_routes_and_an_unchanged_peer_its_connection() -> None
         assert set(running.status()) == {"b"}
         with pytest.raises(KeyError):
             running.set_routes("a", [])
-        await running.stop()
         first.close()
         second.close()
+        await running.stop()
 
     asyncio.run(scene())
 

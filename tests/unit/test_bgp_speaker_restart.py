@@ -56,11 +56,11 @@ def scene(play: Callable[[BgpSpeaker, Peer], Awaitable[None]], *, restarted: boo
             port=None,
             restarted=restarted,
         )
-        running.set_peers({"a": peer("a", remote.port, graceful_restart=60.0)})
+        running.set_peers({"a": peer("a", remote.port, graceful_restart=60.0, connect_time=0.1)})
         async with asyncio.timeout(20):
             await play(running, remote)
+            remote.close()  # or the end of the session would wait for it
             await running.stop()
-        remote.close()
 
     asyncio.run(run())
 

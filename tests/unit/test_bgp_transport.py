@@ -69,9 +69,9 @@ def test_a_stalled_peer_holds_no_more_than_two_chunks_of_unsent_bytes() -> None:
         assert status.prefixes_pending > 0
         # The kernel takes more while less than a chunk is unsent, and is given a chunk at a time.
         assert 0 < unsent_bytes(status.local_port) <= 2 * BGP_CHUNK_BYTES
-        await running.stop()
         stalled.close()
         quick.close()
+        await running.stop()
 
     asyncio.run(scene())
 
