@@ -100,6 +100,7 @@ def test_sessions_of_both_ip_versions_with_both_makes(
 def test_packets_look_as_the_rfcs_want_them(
     speaker: Speaker, segment: Segment, frr: Router
 ) -> None:
+    """RFC 5881 §4, §5; RFC 4594 §3.1."""
     fields = ["ip.ttl", "ip.dsfield.dscp", "udp.srcport", "udp.dstport", "bfd.flags.c"]
     dump = frr.namespace.popen(
         ["tshark", "-l", "-i", "eth0", "-c", "4", "-T", "fields"]
@@ -149,6 +150,7 @@ def test_a_cut_cable_ends_the_bgp_session_at_once(
 
 
 def test_multihop_by_ebgp_multihop(speaker: Speaker, configured: Configured) -> None:
+    """RFC 5883 §5."""
     frr = configured("frr", config(FRR4, multihop=True))
     speaker.peers(
         {

@@ -36,6 +36,7 @@ FOUR, SIX = parse_address("192.0.2.9"), parse_address("2001:db8::9")
 
 
 def test_a_packet_is_24_octets_in_the_order_of_the_rfc() -> None:
+    """RFC 5880 §4.1."""
     assert decode(INIT) == PACKET
     assert encode(PACKET) == INIT
 
@@ -76,6 +77,7 @@ def spoiled(**fields: object) -> bytes:
     ],
 )
 def test_what_must_be_discarded_is(data: bytes, words: str) -> None:
+    """RFC 5880 §6.8.6."""
     with pytest.raises(BfdDecodeError, match=words):
         decode(data)
 
@@ -132,6 +134,7 @@ def sessions(endpoint: Endpoint, *, ttl: int = 254) -> tuple[Demux, BfdSession]:
 def test_a_packet_reaches_the_session_of_its_sender_only(
     endpoint: Endpoint, arrival: Arrival, refusal: Refusal | None
 ) -> None:
+    """RFC 5881 §3, §5; RFC 5883 §3, §4."""
     demux, session = sessions(endpoint)
     assert demux.find(PACKET, arrival) == (refusal or session)
     assert session.memory.discarded == (refusal is not None)
@@ -143,7 +146,13 @@ def test_the_least_ttl_of_a_multihop_session_is_its_own() -> None:
     assert demux.find(PACKET, arrived(multihop=True, ttl=249)) is Refusal.HOPS
 
 
+def test_ports_tell_how_many_hops_are_allowed() -> None:
+    assert Endpoint(remote=PEER).port == 3784  # RFC 5881 §4
+    assert Endpoint(remote=PEER, multihop=True).port == 4784  # RFC 5883 §5
+
+
 def test_the_first_packet_is_known_by_its_address() -> None:
+    """RFC 5880 §6.3, RFC 5881 §3."""
     demux, session = sessions(Endpoint(remote=PEER))
     first = msgspec.structs.replace(PACKET, state=State.DOWN, your_discriminator=0)
     assert demux.find(first, HERE) is session
@@ -151,6 +160,7 @@ def test_the_first_packet_is_known_by_its_address() -> None:
 
 
 def test_a_foreign_discriminator_is_nobodys() -> None:
+    """RFC 5880 §6.3."""
     demux, session = sessions(Endpoint(remote=PEER))
     other = msgspec.structs.replace(PACKET, your_discriminator=3)
     assert demux.find(other, HERE) is Refusal.UNKNOWN
@@ -172,6 +182,7 @@ def summed(data: bytes) -> int:
 
 @pytest.mark.parametrize("address", [FOUR, SIX])
 def test_an_echo_is_a_whole_packet_to_ourselves(address: Address) -> None:
+    """RFC 5881 §4, §5; RFC 4594 §3.1: class selector 6."""
     datagram = echo_datagram(address, 7, 9, 1 << 63)
     assert echo_contents(datagram) == (7, 9, 1 << 63)
     head = 20 if address.version == 4 else 40
@@ -181,6 +192,11 @@ def test_an_echo_is_a_whole_packet_to_ourselves(address: Address) -> None:
     if address.version == 4:
         assert summed(datagram[:20]) == 0xFFFF
     assert datagram[8 if address.version == 4 else 7] == 255
+    service = (
+        datagram[1] if address.version == 4 else int.from_bytes(datagram[:2], "big") >> 4 & 255
+    )
+    assert service >> 2 == 48
+    assert datagram[head + 2 : head + 4] == (3785).to_bytes(2, "big")
 
 
 @pytest.mark.parametrize("data", [b"", b"\x45", INIT, echo_datagram(FOUR, 1, 1, 1)[:40]])
@@ -189,6 +205,7 @@ def test_what_is_no_echo_has_no_contents(data: bytes) -> None:
 
 
 def test_echo_counts_from_the_first_that_came_back() -> None:
+    """RFC 5880 §6.8.5, §6.8.8."""
     echo = EchoFunction(secret=5)
     echo.run(0.05, now=0.0)
     now = 0.0

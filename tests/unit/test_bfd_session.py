@@ -62,6 +62,7 @@ class Bench:
 
 
 def test_the_table_knows_no_short_way_up() -> None:
+    """RFC 5880 §6.2, §6.8.6."""
     assert step(State.DOWN, Event.HEARD_UP).state is State.DOWN
     assert step(State.UP, Event.HEARD_INIT).state is State.UP
     for event in Event:
@@ -69,6 +70,7 @@ def test_the_table_knows_no_short_way_up() -> None:
 
 
 def test_the_handshake() -> None:
+    """RFC 5880 §6.2."""
     bench = Bench()
     (first,) = bench.tick()
     assert (first.state, first.your_discriminator) == (State.DOWN, 0)
@@ -103,6 +105,7 @@ def test_with_a_multiplier_of_one_packets_come_early() -> None:
 
 
 def test_silence_for_the_detection_time_is_down() -> None:
+    """RFC 5880 §6.8.4."""
     bench = Bench().up()
     heard = bench.now
     assert bench.session.detection_time == pytest.approx(0.3)
@@ -137,6 +140,7 @@ def test_the_other_side_takes_it_down(state: State) -> None:
 
 
 def test_admin_down_is_said_and_stays() -> None:
+    """RFC 5880 §6.8.16."""
     bench = Bench().up()
     bench.session.disable(bench.now)
     (said,) = bench.tick()
@@ -199,6 +203,7 @@ def test_a_change_during_a_poll_gets_a_poll_of_its_own() -> None:
 
 
 def test_the_slower_of_both_wishes_counts() -> None:
+    """RFC 5880 §6.8.2, §6.8.4."""
     bench = Bench().up()
     bench.hear(State.UP, required_min_rx=700_000, desired_min_tx=900_000, detect_multiplier=5)
     assert bench.session.transmit_interval == pytest.approx(0.7)
@@ -217,6 +222,7 @@ def test_nothing_is_sent_to_who_takes_nothing() -> None:
 
 
 def test_a_passive_side_waits() -> None:
+    """RFC 5880 §6.1."""
     bench = Bench(msgspec.structs.replace(FAST, passive=True))
     assert bench.session.next_deadline is None
     assert bench.tick() == []
@@ -242,6 +248,7 @@ def test_demand_mode_of_the_other_side_is_honoured() -> None:
 
 
 def test_a_new_multiplier_needs_no_poll() -> None:
+    """RFC 5880 §6.8.12."""
     bench = Bench().up()
     bench.session.configure(msgspec.structs.replace(FAST, detect_multiplier=9), bench.now)
     (said,) = bench.until(bench.now + 0.1)
@@ -255,6 +262,7 @@ def test_control_packets_never_claim_what_is_not_so() -> None:
 
 
 def test_echo_runs_while_up_and_slows_the_rest_down() -> None:
+    """RFC 5880 §6.4, §6.8.5, §6.8.9."""
     bench = Bench(msgspec.structs.replace(FAST, echo=True, echo_interval=0.05)).up()
     assert bench.session.tick_echo(bench.now, 0.5) is None  # none are taken
     bench.hear(State.UP, required_min_echo_rx=80_000)
@@ -277,6 +285,7 @@ def test_echo_runs_while_up_and_slows_the_rest_down() -> None:
 
 
 def test_who_takes_no_echos_any_more_gets_none() -> None:
+    """RFC 5880 §6.8.9."""
     bench = Bench(msgspec.structs.replace(FAST, echo=True)).up()
     bench.hear(State.UP, required_min_echo_rx=50_000)
     assert bench.session.echo.deadline is not None

@@ -1,4 +1,4 @@
-"""Adj-RIB-Out: how few messages carry how much, and what is left out."""
+"""Adj-RIB-Out (RFC 4271 §3.2): how few messages carry how much, and what is left out."""
 
 from typing import Any
 
@@ -117,10 +117,20 @@ def test_local_preference_and_communities_make_the_groups() -> None:
     assert found == [(2, 100, (1, 2)), (1, 200, (1, 2)), (1, 200, ())]
 
 
+def test_a_large_community_is_sent_once() -> None:
+    (route,) = hosts(1)
+    out = AdjOut()
+    out.set_routes([Route(route.prefix, large_communities=(LARGE, LARGE))])
+    out.start(terms())
+    (update,) = taken(out)
+    assert update.attributes.large_communities == (LARGE,)  # RFC 8092 §3
+
+
 BANDWIDTH_1G = 0x4004FC004CEE6B28  # 64512 and 125,000,000 octets a second as IEEE 754 writes it
 
 
 def test_the_bandwidth_of_a_link_makes_a_group_of_its_own() -> None:
+    """RFC 10005 §2, §5; §3.1: to an external peer too."""
     prefixes = [route.prefix for route in hosts(4)]
     out = AdjOut()
     out.set_routes(
@@ -155,6 +165,7 @@ def test_extended_communities_are_sent_once_and_in_order(
 
 
 def test_a_large_asn_towards_a_two_octet_speaker() -> None:
+    """RFC 6793 §4.2.2."""
     out = AdjOut()
     out.set_routes(hosts(1))
     out.start(terms(asn=4200000001, four=False))
@@ -191,6 +202,7 @@ def test_a_change_that_is_taken_back_leaves_no_trace() -> None:
 
 
 def test_routes_with_too_many_communities_are_refused_and_counted() -> None:
+    """RFC 4271 §9.2: a route that no message holds is not announced."""
     limit = BGP_COMMUNITY_BYTES_MAX // 4
     prefix = parse_prefix("2001:db8:ff::1/128")
     out = AdjOut()
@@ -324,6 +336,7 @@ def test_a_refresh_tells_again_what_changed_there_and_back() -> None:
 
 
 def test_extended_messages_hold_sixteen_times_as_much() -> None:
+    """RFC 8654 §4."""
     out = AdjOut()
     out.set_routes(hosts(13_000) + hosts(3900, 6))
     out.start(msgspec.structs.replace(terms(), message_bytes=BGP_EXTENDED_MESSAGE_BYTES))

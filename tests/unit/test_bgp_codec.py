@@ -6,7 +6,7 @@ import pytest
 
 from clarion.base.addr import parse_address, parse_prefix
 from clarion.base.errors import DecodeError
-from clarion.proto.bgp.aspath import AsSegment
+from clarion.proto.bgp.aspath import AsSegment, path_length
 from clarion.proto.bgp.attrs import (
     Aggregator,
     LargeCommunity,
@@ -70,6 +70,7 @@ def raw(text: str) -> bytes:
 
 
 def test_messages_are_cut_from_any_pieces() -> None:
+    """RFC 4271 §4.1: only the length tells where a message ends."""
     stream = KEEPALIVE + raw("MARKER 0017 02 00000000") + KEEPALIVE
     framer, kinds = Framer(), []
     for position in range(len(stream)):
@@ -105,6 +106,7 @@ def test_a_bad_header_is_named_and_echoed(text: str, subcode: int, data: str) ->
 
 
 def test_route_refresh() -> None:
+    """RFC 2918 §3, with the subtypes of RFC 7313 §3.2."""
     assert encode_route_refresh(RouteRefresh(IPV6_UNICAST)) == raw("MARKER 0017 05 0002 00 01")
     assert decode_route_refresh(raw("0001 02 01")) == RouteRefresh(IPV4_UNICAST, 2)
 
@@ -138,10 +140,12 @@ def with_capabilities(**fields: Any) -> Open:
 OPENS = [
     # body after the header, value
     ("04 fc00 005a c0000201 00", Open(64512, 90, ROUTER)),
+    # Multiprotocol extensions (RFC 4760 §8).
     (
         "04 fc00 005a c0000201 08  02 06 01 04 0001 00 01",
         Open(64512, 90, ROUTER, Capabilities(families=(IPV4_UNICAST,))),
     ),
+    # Route refresh (RFC 2918 §2), a large ASN (RFC 6793 §3), enhanced refresh (RFC 7313 §3.1).
     (
         "04 5ba0 0000 c0000201 16  02 02 02 00  02 06 41 04 fa56ea01 02 02 46 00  02 04 49 02 0161",
         Open(
@@ -156,6 +160,7 @@ OPENS = [
             ),
         ),
     ),
+    # IPv4 with IPv6 next hops (RFC 8950 §4); long messages (RFC 8654 §3).
     (
         "04 fc00 005a c0000201 0a  02 08 05 06 0001 0001 0002",
         Open(
@@ -166,7 +171,7 @@ OPENS = [
         ),
     ),
     ("04 fc00 005a c0000201 04  02 02 06 00", with_capabilities(extended_messages=True)),
-    # R and N, 120 s; IPv4 with the F bit, IPv6 without.
+    # R and N, 120 s; IPv4 with the F bit, IPv6 without (RFC 4724 §3, RFC 8538 §2).
     (
         "04 fc00 005a c0000201 0e  02 0c 40 0a c078 0001 01 80 0002 01 00",
         with_capabilities(
@@ -264,8 +269,8 @@ def test_a_bad_open_is_an_open_message_error(text: str, subcode: int, data: str)
 # -- attributes ------------------------------------------------------------------------------------
 
 ATTRIBUTES: list[tuple[str, dict[str, Any]]] = [
-    ("40 01 01 00", {"origin": Origin.IGP}),
-    ("40 02 00", {"as_path": ()}),
+    ("40 01 01 00", {"origin": Origin.IGP}),  # RFC 4271 §4.3 a
+    ("40 02 00", {"as_path": ()}),  # RFC 4271 §4.3 b
     ("40 02 0a 02 02 0000fc00 fa56ea01", {"as_path": (AsSegment(SEQUENCE, (64512, 4200000001)),)}),
     ("40 03 04 c0000201", {"next_hop": ROUTER}),
     ("80 04 04 00000064", {"multi_exit_disc": 100}),
@@ -275,6 +280,7 @@ ATTRIBUTES: list[tuple[str, dict[str, Any]]] = [
     ("c0 08 08 1f400320 ffffff02", {"communities": (8000 << 16 | 800, 0xFFFFFF02)}),
     ("80 09 04 c0000201", {"originator_id": ROUTER}),
     ("80 0a 04 c0000201", {"cluster_list": (ROUTER,)}),
+    # Prefixes of any length, in as few octets as hold them (RFC 4760 §5).
     (
         "80 0e 1a 0001 01 04 c0000201 00 20 cb007107 18 cb0071 1d cb007100 00 01 80",
         {
@@ -304,12 +310,24 @@ ATTRIBUTES: list[tuple[str, dict[str, Any]]] = [
             )
         },
     ),
+    # The link-local next hop stands behind the global one (RFC 2545 §3).
+    (
+        "800e26 0002 01 20 20010db8000000000000000000000001 fe800000000000000000000000000001 00 00",
+        {
+            "mp_reach": MpReach(
+                IPV6_UNICAST,
+                (parse_address("2001:db8::1"), parse_address("fe80::1")),
+                (parse_prefix("::/0"),),
+            )
+        },
+    ),
+    # AFI 2, SAFI 1 is unicast (RFC 4760 §4, §6).
     ("80 0f 03 0002 01", {"mp_unreach": MpUnreach(IPV6_UNICAST)}),
     (
         "80 0f 08 0002 01 20 20010db8",
         {"mp_unreach": MpUnreach(IPV6_UNICAST, (parse_prefix("2001:db8::/32"),))},
     ),
-    ("c0 10 08 4004fc0049742400", {"extended_communities": (0x4004FC0049742400,)}),
+    ("c0 10 08 4004fc0049742400", {"extended_communities": (0x4004FC0049742400,)}),  # RFC 4360 §2
     ("c0 11 06 02 01 fa56ea01", {"as4_path": (AsSegment(SEQUENCE, (4200000001,)),)}),
     (
         "c0 20 0c fa56ea01 00000001 00000002",
@@ -327,6 +345,7 @@ def test_attribute_both_ways(text: str, fields: dict[str, Any]) -> None:
 
 
 def test_a_two_octet_speaker_sees_as_trans_and_the_true_path_beside_it() -> None:
+    """RFC 6793 §4.2.2."""
     path = (AsSegment(SEQUENCE, (4200000001, 64512)),)
     written = encode_attributes(PathAttributes(as_path=path, as4_path=path), four_octet_asn=False)
     assert written == raw("40 02 06 02 02 5ba0 fc00  c0 11 0a 02 02 fa56ea01 0000fc00")
@@ -361,6 +380,38 @@ def test_routes_of_a_family_not_spoken_are_kept_as_they_came() -> None:
     assert faults == ()
     assert value.mp_unreach is None
     assert encode_attributes(value, four_octet_asn=True) == raw(text)
+
+
+def test_the_routes_of_an_attribute_come_before_all_that_may_be_faulty() -> None:
+    """RFC 7606 §5.1: who cannot read the rest still knows which routes it was about."""
+    reach = MpReach(IPV6_UNICAST, (parse_address("2001:db8::1"),), (parse_prefix("2000::/8"),))
+    unreach = MpUnreach(IPV6_UNICAST, (parse_prefix("2001:db8::/32"),))
+    value = PathAttributes(origin=Origin.IGP, as_path=(), mp_reach=reach, mp_unreach=unreach)
+    written = encode_attributes(value, four_octet_asn=True)
+    only = [
+        encode_attributes(PathAttributes(**part), four_octet_asn=True)
+        for part in ({"mp_reach": reach}, {"mp_unreach": unreach})
+    ]
+    assert written.startswith(b"".join(only))
+
+
+@pytest.mark.parametrize(
+    ("kind", "hops"),
+    [
+        (SegmentType.AS_SEQUENCE, 3),
+        (SegmentType.AS_SET, 1),
+        (SegmentType.AS_CONFED_SEQUENCE, 0),
+        (SegmentType.AS_CONFED_SET, 0),
+    ],
+)
+def test_how_long_a_path_is(kind: SegmentType, hops: int) -> None:
+    """RFC 4271 §9.1.2.2: a set counts as one; RFC 5065 §3: types 3 and 4 are a confederation's."""
+    one = AsSegment(SEQUENCE, (64500,))
+    assert path_length((one, AsSegment(kind, (64501, 64502, 64503)))) == 1 + hops
+
+
+def test_a_large_community_is_written_with_colons() -> None:
+    assert str(LargeCommunity(4200000001, 0, 20)) == "4200000001:0:20"  # RFC 8092 §5
 
 
 # -- UPDATE ----------------------------------------------------------------------------------------
@@ -398,6 +449,7 @@ NOTIFICATIONS = [
     (Notification(6, 2), "Cease/Administrative Shutdown"),
     (cease(Cease.ADMINISTRATIVE_SHUTDOWN, "bye"), 'Cease/Administrative Shutdown: "bye"'),
     (Notification(2, 2), "Open Message/Bad Peer AS"),
+    (Notification(2, 7), "Open Message/Unsupported Capability"),  # RFC 5492 §5
     (Notification(6, 99), "Cease/subcode 99"),
     (Notification(99, 1), "error 99 subcode 1"),
     (Notification(6, 10), "Cease/BFD Down"),
@@ -420,6 +472,7 @@ NOTIFICATIONS = [
 
 @pytest.mark.parametrize(("value", "words"), NOTIFICATIONS)
 def test_a_notification_in_words(value: Notification, words: str) -> None:
+    """RFC 4271 §4.5; the subcodes of Cease RFC 4486 §3."""
     assert describe(value) == words
     assert decode_notification(encode_notification(value)[19:]) == value
 

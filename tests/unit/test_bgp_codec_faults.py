@@ -161,6 +161,7 @@ def test_a_next_hop_beside_routes_with_their_own_is_ignored() -> None:
 
 
 def test_confederations_are_an_internal_matter() -> None:
+    """RFC 5065 §5."""
     path = raw("40 02 06 03 01 0000fc00")
     _, faults = decode_attributes(path, four_octet_asn=True, internal=True)
     assert faults == ()
@@ -180,6 +181,7 @@ def test_the_worst_of_several_faults_decides() -> None:
 
 
 def test_a_route_without_its_mandatory_attributes_counts_as_withdrawn() -> None:
+    """RFC 7606 §3 d."""
     body = raw("0000 0004 40 01 01 00 20 cb007107")
     update = decode_update(body, four_octet_asn=True, internal=False)
     assert update.treat_as_withdraw
@@ -195,8 +197,8 @@ def test_a_route_without_its_mandatory_attributes_counts_as_withdrawn() -> None:
     ("text", "subcode"),
     [
         ("0000", 1),
-        ("0005 00", 1),  # withdrawn routes overrun
-        ("0000 0005 40 01", 1),  # attributes overrun
+        ("0005 00", 1),  # withdrawn routes overrun (RFC 7606 §3 a)
+        ("0000 0005 40 01", 1),  # attributes overrun (RFC 7606 §3 b)
         ("0000 0000 21 cb00710700", 10),
         ("0001 20 0000", 10),
     ],

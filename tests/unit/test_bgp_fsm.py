@@ -35,6 +35,7 @@ def test_paths(events: list[Event], end: State) -> None:
 
 
 def test_every_pair_of_state_and_event_has_an_outcome() -> None:
+    """RFC 4271 §8.1, §8.2.2."""
     for state, event in product(State, Event):
         transition = TABLE.get((state, event)) or OTHERWISE[state]
         if state is not State.IDLE and transition.state is State.IDLE:

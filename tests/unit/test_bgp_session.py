@@ -86,6 +86,7 @@ def test_it_is_not_established_before_the_peers_keepalive() -> None:
 
 
 def test_keepalives_hold_the_session_and_silence_ends_it() -> None:
+    """RFC 4271 §4.4, §6.5; §10: each timer runs for 75 to 100 %."""
     joined = link()
     joined.start()
     joined.advance(60.0)
@@ -99,6 +100,7 @@ def test_keepalives_hold_the_session_and_silence_ends_it() -> None:
 
 
 def test_hold_time_zero_means_no_keepalives_and_no_end() -> None:
+    """RFC 4271 §4.2, §4.4."""
     joined = link({"hold_time": 0.0})
     joined.start()
     joined.advance(3600.0)
@@ -107,6 +109,7 @@ def test_hold_time_zero_means_no_keepalives_and_no_end() -> None:
 
 
 def test_the_smaller_hold_time_counts_and_keepalive_time_is_at_most_its_third() -> None:
+    """RFC 4271 §4.2, §4.4."""
     joined = link({"hold_time": 90.0, "keepalive_time": 20.0}, {"hold_time": 6.0})
     joined.start()
     assert joined.left.status().hold_time == 6.0
@@ -114,6 +117,7 @@ def test_the_smaller_hold_time_counts_and_keepalive_time_is_at_most_its_third() 
 
 
 def test_a_refused_connection_is_tried_again_later_and_later() -> None:
+    """RFC 4271 §8, DampPeerOscillations."""
     joined = link()
     joined.reachable = False
     joined.start()
@@ -175,6 +179,7 @@ def test_refusal_after_open_does_not_become_a_tight_loop() -> None:
 
 
 def test_equal_identifiers_are_refused_inside_an_as_and_fine_between_two() -> None:
+    """RFC 6286 §2.1."""
     same = parse_address("192.0.2.77")
     internal = link(
         {"router_id": same, "peer_asn": 64512},
@@ -209,6 +214,7 @@ def test_a_dynamic_asn_accepts_a_kind_of_peer(
 
 
 def test_external_routes_carry_our_asn_and_no_local_preference() -> None:
+    """RFC 4271 §5.1.2, §5.1.5."""
     joined = link()
     joined.left.set_routes(
         routes("203.0.113.7/32", local_pref=100, communities=(0xFFFFFF02, 0x1F400320))
@@ -227,6 +233,7 @@ def test_external_routes_carry_our_asn_and_no_local_preference() -> None:
 
 @pytest.mark.parametrize("preference", [0, 100, 4294967295])
 def test_internal_routes_always_carry_local_preference(preference: int) -> None:
+    """RFC 4271 §5.1.2, §5.1.5."""
     joined = link({"peer_asn": 64512}, {"local_asn": 64512})
     joined.left.set_routes(routes("203.0.113.7/32", local_pref=preference))
     joined.start()
@@ -269,9 +276,10 @@ FAMILIES = [
     (LEFT, {"next_hop_ipv6": LEFT6}, LEFT, LEFT6),
     (LEFT, {}, LEFT, None),
     (LEFT6, {"next_hop_ipv4": LEFT, "next_hop_ipv6": LEFT6}, LEFT, LEFT6),
-    # No IPv4 address at all: both ends of ours offer RFC 8950, so IPv4 goes by an IPv6 next hop.
+    # No IPv4 address at all: both ends offer RFC 8950 §4, so IPv4 goes by an IPv6 next hop.
     (LEFT6, {"next_hop_ipv6": LEFT6}, LEFT6, LEFT6),
-    # Between link-local addresses nothing else of ours is known to be on the peer's link.
+    # Between link-local addresses nothing else of ours is known to be on the peer's link
+    # (RFC 2545 §3).
     (LINK_LOCAL, {"next_hop_ipv4": LEFT, "next_hop_ipv6": LEFT6}, LINK_LOCAL, LINK_LOCAL),
 ]
 
@@ -361,7 +369,7 @@ def test_a_route_refresh_brings_everything_again() -> None:
     joined.left.receive(Direction.OUTGOING, request, joined.now)
     joined.settle()
     again = [(kind.name, body) for who, kind, body in joined.captured[before:] if who == "left"]
-    # RFC 7313: BoRR, the routes, EoRR.
+    # RFC 7313 §4.1: BoRR, the routes, EoRR.
     assert [name for name, _ in again] == ["ROUTE_REFRESH", "UPDATE", "ROUTE_REFRESH"]
     assert [body[2] for name, body in again if name == "ROUTE_REFRESH"] == [1, 2]
     assert joined.left.status().prefixes_announced == 2
@@ -371,6 +379,7 @@ def test_a_route_refresh_brings_everything_again() -> None:
 
 
 def test_a_stop_says_goodbye_with_words() -> None:
+    """RFC 4486 §3, RFC 9003 §2."""
     joined = link()
     joined.start()
     joined.left.stop(joined.now, Cease.ADMINISTRATIVE_SHUTDOWN, "maintenance until 18:00")
@@ -400,6 +409,7 @@ def test_words_of_255_octets_go_both_ways() -> None:
     ("state", "subcode"), [(State.OPEN_SENT, 1), (State.OPEN_CONFIRM, 2), (State.ESTABLISHED, 3)]
 )
 def test_a_message_out_of_place_is_a_state_machine_error(state: State, subcode: int) -> None:
+    """RFC 4271 §6.6; RFC 6608 §3: the subcode is the state."""
     joined = link()
     joined.start("right")
     joined.left.start(joined.now)
@@ -437,6 +447,7 @@ def test_bytes_that_are_not_bgp_end_the_connection_only() -> None:
 
 
 def test_a_peer_that_takes_nothing_is_given_up_at_last() -> None:
+    """RFC 9687 §3, §3.2."""
     joined = link()
     joined.start()
     connection = joined.connections[0]

@@ -31,6 +31,7 @@ def test_which_connection_survives_a_collision(
 
 @pytest.mark.parametrize("held", ["left", "right", "none"])
 def test_both_ends_open_at_once_and_one_session_remains(held: str) -> None:
+    """RFC 4271 §8.2.1: a machine for each connection, until one is left (§6.8)."""
     joined = link(right={"passive": False})
     for session in joined.sessions.values():
         session.start(joined.now)
@@ -48,6 +49,7 @@ def test_both_ends_open_at_once_and_one_session_remains(held: str) -> None:
 
 
 def test_the_higher_identifiers_connection_stays() -> None:
+    """RFC 4271 §6.8."""
     joined = link(right={"passive": False})
     for session in joined.sessions.values():
         session.start(joined.now)
@@ -96,6 +98,7 @@ def test_nobody_dials_a_peer_that_came_first(silent: bool) -> None:
 
 
 def test_a_new_connection_does_not_disturb_an_established_session() -> None:
+    """RFC 4271 §6.8."""
     joined = link()
     joined.start()
     refusal = joined.right.admit(joined.now)

@@ -59,7 +59,7 @@ def test_one_prefix_too_many_ends_the_session_and_says_which_family_and_bound() 
     joined.settle()
     said = last_notification(joined, "left")
     assert (said.code, said.subcode) == (ErrorCode.CEASE, 1)
-    assert said.data == bytes.fromhex("0002 01 00000004")  # RFC 4486 §4
+    assert said.data == bytes.fromhex("0002 01 00000004")  # RFC 4271 §6.7, RFC 4486 §4
     assert joined.left.status().last_error == "the peer announces more than 4 ipv6-unicast prefixes"
     words = "Cease/Maximum Number Of Prefixes Reached: ipv6-unicast, 4 allowed"
     assert joined.right.status().last_notification_received == words
@@ -200,6 +200,7 @@ def test_a_refresh_asked_for_during_the_first_transfer_follows_its_end() -> None
 
 
 def test_long_messages_are_offered_and_taken() -> None:
+    """RFC 8654 §4."""
     joined = link()
     joined.start()
     (body,) = joined.messages("left", MessageType.OPEN)
@@ -217,6 +218,7 @@ def test_long_messages_are_offered_and_taken() -> None:
 
 @pytest.mark.parametrize("kind", [MessageType.OPEN, MessageType.KEEPALIVE])
 def test_an_open_or_keepalive_never_grows(kind: MessageType) -> None:
+    """RFC 8654 §4: both stay within 4,096 octets."""
     joined = link()
     joined.start()
     joined.left.receive(Direction.OUTGOING, encode_frame(kind, bytes(5000)), joined.now)
@@ -228,6 +230,7 @@ def test_an_open_or_keepalive_never_grows(kind: MessageType) -> None:
 
 
 def test_bfd_takes_an_established_session_down_at_once_and_it_comes_back() -> None:
+    """RFC 5882 §4.1."""
     joined = link()
     joined.start()
     joined.left.bfd_down(joined.now, "BFD: detection time expired")
@@ -295,6 +298,7 @@ def test_the_status_tells_what_was_agreed_and_what_happened_when() -> None:
 
 
 def test_faults_that_end_nothing_are_counted_and_told() -> None:
+    """RFC 7606 §2, §8."""
     joined = link()
     joined.start()
     path = bytes.fromhex("40 01 01 00 40 02 06 02 01 0000fc01 40 03 04 c0000202 c0 08 00")

@@ -231,6 +231,7 @@ def test_without_the_capability_on_either_side_a_stop_says_goodbye(
 
 
 def test_a_stop_that_withdraws_is_a_hard_reset_with_the_reason_inside() -> None:
+    """RFC 8538 §5.1 recommends it for a shutdown that is meant to last."""
     joined = link(OFFERED, OFFERED)
     joined.start()
     joined.left.stop(joined.now, Cease.ADMINISTRATIVE_SHUTDOWN, "gone")
@@ -298,6 +299,7 @@ def test_a_new_connection_of_a_peer_that_can_restart_replaces_the_old_one() -> N
     "theirs", [None, GracefulRestart(90)], ids=["no capability", "no families"]
 )
 def test_otherwise_the_established_connection_stays(theirs: GracefulRestart | None) -> None:
+    """RFC 4724 §5: only families in the capability make it a restart."""
     session = answered(theirs, OFFERED)
     assert session.admit(2.0) == cease(Cease.CONNECTION_COLLISION_RESOLUTION)
     assert session.state is State.ESTABLISHED

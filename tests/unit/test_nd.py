@@ -36,7 +36,8 @@ def test_what_is_written_can_be_read() -> None:
     assert decode(encode_advertisement(MAC), PEER, 255) == Advertisement(PEER, 0, MAC)
     assert decode(encode_advertisement(b""), PEER, 255) == Advertisement(PEER, 0)
     assert decode(encode_solicitation(MAC), PEER, 255) == Solicitation(PEER)
-    # RFC 4861 §4.2 and §4.6.1, octet by octet
+    # RFC 4861 §4.1, §4.2 and §4.6.1, octet by octet; the checksum is the kernel's (RFC 3542 §3.1).
+    assert encode_solicitation(MAC).hex(" ", 8) == "8500000000000000 0101" + MAC.hex()
     assert encode_advertisement(MAC).hex(" ", 8) == "8600000000000000 0000000000000000 0101" + (
         MAC.hex()
     )
@@ -74,6 +75,7 @@ def test_an_advertisement_of_a_whole_router_is_read() -> None:
 def test_what_must_be_dropped_is(
     payload: bytes, source: Address, hop_limit: int, said: str
 ) -> None:
+    """RFC 4861 §6.1.1, §6.1.2."""
     with pytest.raises(NdError, match=said):
         decode(payload, source, hop_limit)
 
@@ -110,6 +112,7 @@ def run_until(beacon: Beacon, end: float) -> list[tuple[float, Address]]:
 
 
 def test_it_introduces_itself_asks_three_times_and_goes_on_advertising() -> None:
+    """RFC 4861 §6.2.4, §6.3.7."""
     beacon = Beacon()
     assert beacon.next_deadline() is None
     beacon.up(MAC, 100.0)
@@ -131,6 +134,7 @@ def test_it_introduces_itself_asks_three_times_and_goes_on_advertising() -> None
 
 
 def test_questions_are_answered_soon_but_never_more_often_than_every_three_seconds() -> None:
+    """RFC 4861 §6.2.6."""
     beacon = Beacon()
     beacon.up(MAC, 0.0)
     beacon.hear(Advertisement(PEER, 0, MAC2), 0.0)
@@ -158,6 +162,7 @@ def neighbor(beacon: Beacon) -> Address | None:
 
 
 def test_the_other_end_is_whoever_advertises_and_a_session_is_not_given_up_for_a_stranger() -> None:
+    """RFC 4861 §6.3.7: nobody asks once a router is heard."""
     beacon = Beacon()
     beacon.hear(Advertisement(PEER, 0, MAC2), 0.0)
     assert neighbor(beacon) is None  # nothing is heard before the interface can speak

@@ -21,7 +21,7 @@ class BfdConfig(msgspec.Struct, frozen=True, kw_only=True):
         echo: Have the other side's kernel send echo packets back, and judge the path by these.
         echo_interval: Between echo packets, ours and those that the other side may send us.
         passive: Say nothing until the other side has spoken (RFC 5880 §6.1).
-        minimum_ttl: Multihop packets that arrive with less are discarded (RFC 5883 §5).
+        minimum_ttl: Multihop packets that arrive with less are discarded.
     """
 
     desired_min_tx: float = BFD_INTERVAL_SECONDS

@@ -73,7 +73,7 @@ class Aggregator(msgspec.Struct, frozen=True):
 
 
 class LargeCommunity(msgspec.Struct, frozen=True, order=True):
-    """A large community, written `global:local1:local2` (RFC 8092 §4)."""
+    """A large community, written `global:local1:local2` (RFC 8092 §5)."""
 
     global_admin: int
     local1: int
@@ -174,7 +174,7 @@ def _fixed(data: bytes, size: int) -> bytes:
 
 
 def _units(data: bytes, size: int) -> list[bytes]:
-    # RFC 7606 §7.8, §7.14; RFC 8092 §5: a non-zero multiple of the unit.
+    # RFC 7606 §7.8, §7.14; RFC 8092 §6: a non-zero multiple of the unit.
     if not data or len(data) % size:
         raise MalformedError(f"{len(data)} octets are not a non-zero multiple of {size}")
     return [data[i : i + size] for i in range(0, len(data), size)]

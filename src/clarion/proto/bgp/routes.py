@@ -55,7 +55,7 @@ def heard(group: Group, *, internal: bool) -> Group:
         version,
         local_pref,
         tuple(sorted(set(communities))),
-        tuple(sorted(set(large))),  # RFC 8092 §6: no duplicates
+        tuple(sorted(set(large))),  # RFC 8092 §3: no duplicates
         tuple(sorted(set(extended))),
         bandwidth,
     )
