@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from clarion.cli.options import LOG_LEVELS, Duration, Listen
+from clarion.cli.options import API_LISTEN, LOG_LEVELS, Duration, listen_option
 
 
 @click.command()
@@ -15,14 +15,7 @@ from clarion.cli.options import LOG_LEVELS, Duration, Listen
     type=click.Path(path_type=Path, file_okay=False),
     help="Where everything is stored.",
 )
-@click.option(
-    "--listen",
-    type=Listen(),
-    default="127.0.0.1:6480",
-    show_default=True,
-    metavar="HOST:PORT",
-    help="Beyond loopback: TLS and a token. Port 0: a free one.",
-)
+@listen_option("--listen", API_LISTEN, "Beyond loopback: TLS and a token. Port 0: a free one.")
 @click.option(
     "--write-kubeconfig",
     default="",

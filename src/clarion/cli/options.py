@@ -10,6 +10,7 @@ from clarion.base.errors import InvalidInputError
 from clarion.edge.listen import parse_listen
 
 F = TypeVar("F", bound=Callable[..., Any])
+API_LISTEN = "127.0.0.1:6480"
 SPEAKER_HTTP, CONTROLLER_HTTP = "127.0.0.1:7472", "127.0.0.1:7473"
 BACK_ENDS = ("native", "frr", "frr-k8s")
 LOG_LEVELS = ("all", "debug", "info", "warn", "error", "none")
@@ -77,19 +78,21 @@ def back_end_option(text: str, default: str | None = "native") -> Callable[[F], 
     )
 
 
+def listen_option(flag: str, default: str, text: str) -> Callable[[F], F]:
+    """Where a program listens: HOST:PORT."""
+    return click.option(
+        flag, type=Listen(), default=default, show_default=True, metavar="HOST:PORT", help=text
+    )
+
+
 def program_options(default_listen: str) -> Callable[[F], F]:
     """The flags of the controller and the speaker."""
     flags = (
         click.option("--kubeconfig", default="", help="Default: KUBECONFIG, the Pod's account."),
         click.option("--namespace", default="", help="Default: metallb-system if it exists."),
         click.option("--lb-class", default="", help="Handle this loadBalancerClass only."),
-        click.option(
-            "--listen-http",
-            type=Listen(),
-            default=default_listen,
-            show_default=True,
-            metavar="HOST:PORT",
-            help="Health, metrics and debug; empty for none.",
+        listen_option(
+            "--listen-http", default_listen, "Health, metrics and debug; empty for none."
         ),
         click.option("--log-level", type=click.Choice(LOG_LEVELS), default="info"),
     )

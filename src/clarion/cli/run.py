@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from clarion.cli.options import CONTROLLER_HTTP, LOG_LEVELS, SPEAKER_HTTP, Duration, Listen
+from clarion.cli.options import (
+    API_LISTEN,
+    CONTROLLER_HTTP,
+    LOG_LEVELS,
+    SPEAKER_HTTP,
+    Duration,
+    listen_option,
+)
 from clarion.model.meta import METALLB_NAMESPACE
 
 if TYPE_CHECKING:
@@ -41,30 +48,11 @@ def _checked(
     help="File or folder applied at the start; may be repeated.",
 )
 @click.option("--node-name", default=socket.gethostname, help="Default: the host's name.")
-@click.option(
-    "--listen",
-    type=Listen(),
-    default="127.0.0.1:6480",
-    show_default=True,
-    metavar="HOST:PORT",
-    help="The embedded API.",
+@listen_option("--listen", API_LISTEN, "The embedded API.")
+@listen_option(
+    "--speaker-http", SPEAKER_HTTP, "The speaker's health, metrics and debug; empty for none."
 )
-@click.option(
-    "--speaker-http",
-    type=Listen(),
-    default=SPEAKER_HTTP,
-    show_default=True,
-    metavar="HOST:PORT",
-    help="The speaker's health, metrics and debug; empty for none.",
-)
-@click.option(
-    "--controller-http",
-    type=Listen(),
-    default=CONTROLLER_HTTP,
-    show_default=True,
-    metavar="HOST:PORT",
-    help="The controller's; empty for none.",
-)
+@listen_option("--controller-http", CONTROLLER_HTTP, "The controller's; empty for none.")
 @click.option(
     "--bgp-graceful-shutdown",
     "graceful_shutdown",
