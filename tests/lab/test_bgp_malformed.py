@@ -61,6 +61,8 @@ ENDS = {
     )
 }
 """What is not sent to whom, and why: GoBGP 3.10 dereferences nil there."""
+VARYING = ("2/1", "2/2")
+"""BIRD 2.0.12 puts other octets into the data of these each time."""
 
 
 def source(number: int) -> str:
@@ -164,7 +166,10 @@ def test_malformed_messages(
             has = status[str(number)].prefixes_received >= 2
         else:
             has = source(number) in seen[who][prefix_of(row)]
-        table[who][number] = outcome(row, each, has)
+        said = outcome(row, each, has)
+        if who == "bird" and said[:3] in VARYING:
+            said = f"{said[:3]} varying data"
+        table[who][number] = said
     text = page(table)
     if os.environ.get("UPDATE_GOLDEN"):
         PAGE.write_text(text)
