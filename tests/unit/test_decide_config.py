@@ -172,6 +172,8 @@ CASES: list[tuple[str, str, list[Any]]] = [
     ("passive-invalid", "metadata.annotations[clarion.metallb.io/passive]", [annotated(R, "clarion.metallb.io/passive", "yes")]),
     ("connect-time-range", "spec.connectTime", [peer(connect_time="500ms")]),
     ("password-twice", "spec.passwordSecret", [b.secret("s", "x"), peer(password="y", password_secret=SECRET)]),
+    ("password-too-long", "spec.password", [peer(password="x" * 79 + "é")]),
+    ("password-too-long", "spec.passwordSecret", [b.secret("s", "x" * 81), peer(password_secret=SECRET)]),
     ("secret-missing", "spec.passwordSecret", [peer(password_secret=SECRET)]),
     ("secret-not-given", "spec.passwordSecret", [Options(assume_cluster=True), peer(password_secret=SECRET)]),
     ("secret-type", "spec.passwordSecret", [b.secret("s", "x", "Opaque"), peer(password_secret=SECRET)]),

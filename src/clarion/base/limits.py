@@ -114,6 +114,8 @@ BGP_COMMUNICATION_BYTES = 255
 BGP_EXTENDED_MESSAGE_BYTES = 65535
 # What the communities of one route may take of a message; the rest is for prefixes.
 BGP_COMMUNITY_BYTES_MAX = 3072
+# The longest password of a connection (RFC 2385) that Linux takes.
+TCP_MD5_KEY_BYTES_MAX = 80
 # Hold time of a session unless configured, and the wait for the peer's OPEN (RFC 4271 §10, §8.2.2).
 BGP_HOLD_SECONDS = 90.0
 BGP_OPEN_HOLD_SECONDS = 60.0

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from clarion.base.addr import Address, parse_address
 from clarion.base.duration import format_duration, parse_duration
 from clarion.base.errors import quoted
+from clarion.base.limits import TCP_MD5_KEY_BYTES_MAX
 from clarion.decide.config_build import Build, age, hint, ref
 from clarion.decide.problems import ObjectRef
 from clarion.decide.registry import NAMED, Fact, listed
@@ -315,15 +316,21 @@ def _connect_time(build: Build, obj: BGPPeer) -> float | None:
 
 
 def _password(build: Build, obj: BGPPeer) -> str:
-    """The password in clear, from the object or from the Secret beside it.
+    """The password in clear, from the object or from the Secret beside it."""
+    password, path = obj.spec.password, "spec.password"
+    if obj.spec.password_secret.name:
+        path = "spec.passwordSecret"
+        password = _password_of_secret(build, obj, path)
+    octets = len(password.encode())
+    if octets > TCP_MD5_KEY_BYTES_MAX:
+        build.report("password-too-long", obj, path, octets=octets, most=TCP_MD5_KEY_BYTES_MAX)
+    return password
 
-    The reference's namespace is not used: the Secret is looked up where the peer lives.
-    """
-    spec, name = obj.spec, obj.spec.password_secret.name
-    if not name:
-        return spec.password
-    path = "spec.passwordSecret"
-    if spec.password:
+
+def _password_of_secret(build: Build, obj: BGPPeer, path: str) -> str:
+    """The reference's namespace is not used: the Secret is looked up where the peer lives."""
+    name = obj.spec.password_secret.name
+    if obj.spec.password:
         build.report("password-twice", obj, path)
     place = (obj.namespace, name)
     facts = next((s for s in build.snapshot.secrets if (s.namespace, s.name) == place), None)

@@ -393,6 +393,11 @@ _PEERS = (
         "both password and passwordSecret are set",
         "keep one of the two",
     ),
+    _error(
+        "password-too-long",
+        "the password has {octets} octets, and TCP MD5 takes {most} at most",
+        "use a shorter one on both sides",
+    ),
     _awaits(
         "secret-missing",
         "Secret {name} does not exist in namespace {namespace}",

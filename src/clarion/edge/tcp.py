@@ -13,7 +13,7 @@ import msgspec
 
 from clarion.base.addr import Address, Prefix, parse_address
 from clarion.base.errors import InvalidInputError
-from clarion.base.limits import BGP_CHUNK_BYTES, BGP_LISTEN_BACKLOG
+from clarion.base.limits import BGP_CHUNK_BYTES, BGP_LISTEN_BACKLOG, TCP_MD5_KEY_BYTES_MAX
 
 # Linux numbers that the socket module does not name.
 _TCP_MD5SIG: Final = 14
@@ -22,7 +22,6 @@ _MD5SIG_PREFIX: Final = 1
 _TCP_NOTSENT_LOWAT: Final = 25
 _IP_MINTTL: Final = 21
 _IPV6_MINHOPCOUNT: Final = 73
-_MD5_KEY_BYTES: Final = 80
 _FAMILIES: Final = {4: socket.AF_INET, 6: socket.AF_INET6}
 _DSCP_CS6: Final = 0xC0  # network control, as routers mark their own protocols (RFC 4594 §3.2)
 
@@ -47,8 +46,8 @@ def check_password(password: str) -> None:
     Raises:
         InvalidInputError: longer than 80 octets.
     """
-    if len(password.encode()) > _MD5_KEY_BYTES:
-        raise InvalidInputError(f"a TCP MD5 password has at most {_MD5_KEY_BYTES} octets")
+    if len(password.encode()) > TCP_MD5_KEY_BYTES_MAX:
+        raise InvalidInputError(f"a TCP MD5 password has at most {TCP_MD5_KEY_BYTES_MAX} octets")
 
 
 def set_md5_key(sock: socket.socket, peer: Address | Prefix, password: str) -> None:
