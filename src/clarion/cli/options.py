@@ -78,6 +78,18 @@ def back_end_option(text: str, default: str | None = "native") -> Callable[[F], 
     )
 
 
+def graceful_shutdown_option(text: str) -> Callable[[F], F]:
+    """`--bgp-graceful-shutdown`: how long traffic is shed before a stop."""
+    return click.option(
+        "--bgp-graceful-shutdown",
+        "graceful_shutdown",
+        type=Duration(),
+        default="0s",
+        show_default=True,
+        help=text,
+    )
+
+
 def listen_option(flag: str, default: str, text: str) -> Callable[[F], F]:
     """Where a program listens: HOST:PORT."""
     return click.option(

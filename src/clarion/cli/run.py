@@ -12,7 +12,7 @@ from clarion.cli.options import (
     CONTROLLER_HTTP,
     LOG_LEVELS,
     SPEAKER_HTTP,
-    Duration,
+    graceful_shutdown_option,
     listen_option,
 )
 from clarion.model.meta import METALLB_NAMESPACE
@@ -53,14 +53,7 @@ def _checked(
     "--speaker-http", SPEAKER_HTTP, "The speaker's health, metrics and debug; empty for none."
 )
 @listen_option("--controller-http", CONTROLLER_HTTP, "The controller's; empty for none.")
-@click.option(
-    "--bgp-graceful-shutdown",
-    "graceful_shutdown",
-    type=Duration(),
-    default="0s",
-    show_default=True,
-    help="Shed the traffic of routes so long before a stop (RFC 8326).",
-)
+@graceful_shutdown_option("Shed the traffic of routes so long before a stop (RFC 8326).")
 @click.option("--namespace", default=METALLB_NAMESPACE, show_default=True)
 @click.option("--lb-class", default="", help="Handle this loadBalancerClass only.")
 @click.option(

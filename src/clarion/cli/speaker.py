@@ -7,7 +7,13 @@ from typing import Any
 import click
 
 from clarion.base.errors import InvalidInputError
-from clarion.cli.options import SPEAKER_HTTP, Duration, KeyValue, back_end_option, program_options
+from clarion.cli.options import (
+    SPEAKER_HTTP,
+    KeyValue,
+    back_end_option,
+    graceful_shutdown_option,
+    program_options,
+)
 
 # As MetalLB ships them: interfaces of container networks and virtual machines.
 EXCLUDED_INTERFACES = (
@@ -64,13 +70,8 @@ def _checked(
     show_default=True,
     help="Where the sockets of FRR's daemons are.",
 )
-@click.option(
-    "--bgp-graceful-shutdown",
-    "graceful_shutdown",
-    type=Duration(),
-    default="0s",
-    show_default=True,
-    help="Shed the traffic of routes so long before a stop, and of a cordoned node (RFC 8326).",
+@graceful_shutdown_option(
+    "Shed the traffic of routes so long before a stop, and of a cordoned node (RFC 8326)."
 )
 @click.option("--ignore-exclude-lb", is_flag=True, help="Let excluded nodes announce.")
 @click.option(
