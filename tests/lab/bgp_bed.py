@@ -137,6 +137,10 @@ def peer_name(kind: str, version: int = 4) -> str:
     return kind if version == 4 else f"{kind}6"
 
 
+ALL = [(kind, version) for kind in KINDS for version in (4, 6)]
+NAMES = [peer_name(kind, version) for kind, version in ALL]
+
+
 def peer(kind: str, version: int = 4, **fields: Any) -> PeerConfig:
     """A router, as we know it."""
     values: dict[str, Any] = {

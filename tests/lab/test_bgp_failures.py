@@ -13,7 +13,9 @@ from clarion.lab.routers import Router
 from clarion.proto.bgp.config import State
 
 from .bgp_bed import (
+    ALL,
     KINDS,
+    NAMES,
     US4,
     US6,
     Routers,
@@ -21,7 +23,6 @@ from .bgp_bed import (
     many,
     neighbor,
     peer,
-    peer_name,
     service,
     wait_received,
     wait_service,
@@ -30,8 +31,6 @@ from .conftest import Segment
 
 pytestmark = pytest.mark.lab
 
-ALL = [(kind, version) for kind in KINDS for version in (4, 6)]
-NAMES = [peer_name(kind, version) for kind, version in ALL]
 HOLD_EXPIRED = "the peer sent nothing in the hold time of 3 s"
 
 

@@ -15,8 +15,10 @@ from clarion.proto.bgp.config import State
 from clarion.proto.bgp.routes import Route
 
 from .bgp_bed import (
+    ALL,
     BOTH,
     KINDS,
+    NAMES,
     OUR_ASN,
     SERVICE4,
     SERVICE6,
@@ -39,9 +41,6 @@ from .bgp_speaker_main import Command
 from .conftest import Segment
 
 pytestmark = pytest.mark.lab
-
-ALL = [(kind, version) for kind in KINDS for version in (4, 6)]
-NAMES = [peer_name(kind, version) for kind, version in ALL]
 
 
 @pytest.mark.parametrize("internal", [False, True], ids=["external", "internal"])
