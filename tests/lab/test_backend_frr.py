@@ -146,6 +146,12 @@ class Bed:
         found = self.frr.query("show bgp neighbors json")
         return {address: found[address]["connectionsEstablished"] for address in (NODE, NODE6)}
 
+    def judged(self) -> tuple[str, str]:
+        """Result and summary of the speaker's ConfigurationState."""
+        items = self.api.items("configurationstates", "-n", SYSTEM_NAMESPACE)
+        (status,) = (i["status"] for i in items if i["metadata"]["name"] == "speaker-node-a")
+        return status["result"], status.get("errorSummary", "")
+
     def metrics(self) -> list[str]:
         url = "http://127.0.0.1:7472/metrics"
         return self.node.namespace.run(["curl", "-s", "--max-time", "5", url]).stdout.splitlines()
@@ -196,6 +202,7 @@ def test_routes_have_their_attributes_and_a_strangers_configuration_is_gone(bed:
     bed.wait_metric('metallb_bgp_session_up{peer="[2001:db8:1::1]:179",vrf="default"} 1.0')
     bed.wait_metric('metallb_bgp_announced_prefixes_total{peer="192.0.2.1:179",vrf="default"} 1.0')
     bed.wait_metric("clarion_frr_refused_objects 0.0")
+    wait_until(lambda: bed.judged() == ("Valid", ""), 30, "nothing is refused any more")
 
 
 def test_weights_and_extended_communities_reach_the_router_without_a_reset(bed: Bed) -> None:
@@ -293,6 +300,12 @@ def test_what_frr_refuses_is_told_of_the_object(bed: Bed) -> None:
             )
 
         wait_until(told, 30, "an event at the peer has FRR's words")
+        wait_until(
+            lambda: bed.judged()[0] == "Invalid", 30, "the refusal is in the ConfigurationState"
+        )
+        summary = bed.judged()[1]
+        assert f"[frr-refuses] BGPPeer {SYSTEM_NAMESPACE}/frr: FRR refuses 'neighbor" in summary
+        assert "local-as 64500" in summary
         bed.wait_metric("clarion_frr_refused_objects 1.0")
     finally:
         bed.apply(bed.peer("frr"))

@@ -14,11 +14,13 @@ from clarion.daemons.runtime import Runtime
 from clarion.daemons.speaker import Speaker, SpeakerOptions
 from clarion.decide.advertise import AdvertisedRoute
 from clarion.decide.communities import GRACEFUL_SHUTDOWN
+from clarion.decide.problems import ObjectRef, Problem
 from clarion.decide.settings import Peer
 from clarion.edge.procid import boot_id
 from clarion.model.core import Lease, LeaseSpec, Node
 from clarion.model.kinds import kind_of
 from clarion.model.meta import KubeObject, ObjectKey, ObjectMeta
+from clarion.model.metallb import ConfigurationState
 from clarion.model.sessions import BGPSessionStatus
 from clarion.testing import builders as b
 from clarion.testing.memoryapi import MemoryClient
@@ -46,6 +48,7 @@ class Recorder:
         self.routes: dict[Prefix, AdvertisedRoute | None] = {}
         self.up: dict[str, str] = {}
         self.listener = None
+        self.refused: tuple[Problem, ...] = ()
 
     def begin(self, *, restarted: bool) -> None:
         self.said.append(f"begin, restarted {restarted}")
@@ -60,6 +63,9 @@ class Recorder:
     async def stop(self, *, keep_routes: bool) -> None:
         shed = [route and GRACEFUL_SHUTDOWN in route.communities for route in self.routes.values()]
         self.said.append(f"stop, keep routes {keep_routes}, shed {shed}")
+
+    def problems(self) -> tuple[Problem, ...]:
+        return self.refused
 
     def states(self) -> dict[str, BGPSessionStatus]:
         return {name: BGPSessionStatus(peer=name, state=state) for name, state in self.up.items()}
@@ -239,5 +245,37 @@ def test_a_cordoned_node_sheds_its_traffic_and_takes_it_back(backend: Recorder) 
                     lambda p=pref: [r and r.local_pref for r in backend.routes.values()] == [p]
                 )
             assert backend.said.count("peers") == 1
+
+    run(play)
+
+
+def test_what_the_back_end_cannot_put_in_force_is_in_the_configuration_state(
+    backend: Recorder,
+) -> None:
+    refused = Problem(
+        code="frr-refuses",
+        object=ObjectRef("BGPPeer", SYSTEM, "r"),
+        facts={"line": "neighbor 192.0.2.9 timers 1 2", "answer": "% no"},
+    )
+
+    async def play() -> None:
+        async with running(World(backend, RESTARTS)) as world:
+            world.runtime.tasks.start("writer", world.speaker._writer.run)
+            key = ObjectKey(SYSTEM, "speaker-n1")
+
+            def told(result: str, words: str) -> bool:
+                if (ConfigurationState, key) not in world.client.objects:
+                    return False
+                status = world.client.read(ConfigurationState, key).status
+                return status.result == result and words in status.error_summary
+
+            await world.until(lambda: told("Valid", ""))
+            backend.refused = (refused,)
+            world.speaker._session_changed()
+            words = "[frr-refuses] BGPPeer metallb-system/r: FRR refuses 'neighbor 192.0.2.9 timers"
+            await world.until(lambda: told("Invalid", words))
+            backend.refused = ()
+            world.speaker._session_changed()
+            await world.until(lambda: told("Valid", ""))
 
     run(play)

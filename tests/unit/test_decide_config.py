@@ -198,7 +198,10 @@ CASES: list[tuple[str, str, list[Any]]] = [
 
 # Problems that need more than a list of objects have a test of their own below. Those that set
 # objects against the cluster or the plan are in test_decide_cluster.py, where all are counted.
-ELSEWHERE = {"last-good-kept", "interface-unknown", "no-nodes", "address-announced-twice"}
+ELSEWHERE = {
+    *("last-good-kept", "interface-unknown", "no-nodes", "address-announced-twice"),
+    *("frr-refuses", "frr-cannot-hold"),
+}
 
 
 def split(items: list[Any]) -> tuple[Options, list[Any]]:

@@ -1,10 +1,11 @@
 """What announces by BGP for a speaker: one interface, several back ends."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 from clarion.base.addr import Prefix
 from clarion.decide.advertise import AdvertisedRoute
+from clarion.decide.problems import Problem
 from clarion.decide.settings import Peer
 from clarion.edge.metrics import Sample
 from clarion.edge.pulse import PulseClient
@@ -50,6 +51,9 @@ class BgpBackend(Protocol):
             keep_routes: The speaker comes back soon: peers may keep the routes meanwhile, where
                 graceful restart was agreed on (RFC 4724).
         """
+
+    def problems(self) -> Sequence[Problem]:
+        """What of the configuration cannot be put in force at present."""
 
     def states(self) -> dict[str, BGPSessionStatus]:
         """Peer -> how its session stands, of the peers of which that is known, sorted."""

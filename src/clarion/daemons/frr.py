@@ -26,6 +26,8 @@ from clarion.daemons.sessionsamples import (
 )
 from clarion.decide.advertise import AdvertisedRoute
 from clarion.decide.communities import GRACEFUL_SHUTDOWN, ExtendedCommunity, format_community
+from clarion.decide.problems import ObjectRef, Problem
+from clarion.decide.registry import Fact
 from clarion.decide.settings import Peer
 from clarion.edge import metrics
 from clarion.edge.frr import FrrError, Refusal, Vty
@@ -88,6 +90,8 @@ class FrrBackend:
         self._log = runtime.log
         self._clock = runtime.clock
         self._node = node
+        self._namespace = runtime.namespace
+        self._whole = ObjectRef("Node", "", node)
         self._moments = Moments(runtime.clock)
         self._folder = folder
         self._notices = notices
@@ -97,7 +101,7 @@ class FrrBackend:
         self._routes: dict[str, dict[Prefix, AdvertisedRoute]] = {}
         self._seen: dict[str, FrrSession] = {}
         self._paths: dict[str, tuple[Mapping[str, Any], Mapping[str, Any]]] = {}
-        self._refused: dict[str, str] = {}
+        self._problems: tuple[Problem, ...] = ()
         self._failure = _NOT_ASKED
         self._stale = False
         self._wake = asyncio.Event()
@@ -171,8 +175,8 @@ class FrrBackend:
             self._take_over(seen, news=news)
 
     async def _apply(self, peers: dict[str, Peer]) -> None:
-        fit = {name: peer for name, peer in peers.items() if not unfit(peer)}
-        problems = {f"BGPPeer {name}": unfit(peer) for name, peer in peers.items()}
+        lacking = {name: unfit(peer) for name, peer in peers.items()}
+        fit = {name: peer for name, peer in peers.items() if not lacking[name]}
         config = frr_config(fit, self._profiles, self._routes)
         async with Vty(self._folder, "zebra") as zebra:
             running = (await zebra.running()).splitlines()
@@ -184,7 +188,18 @@ class FrrBackend:
             todo = await asyncio.to_thread(_todo, await bgpd.running(), config)
             refusals += await bgpd.configure(todo)
         self._log.debug("FRR told", lines=len(todo), refused=len(refusals))
-        self._tell(peers, {what: why for what, why in problems.items() if why}, refusals)
+        left_out = [
+            Problem(
+                code="frr-cannot-hold",
+                object=ObjectRef("BGPPeer", self._namespace, name),
+                path=f"spec.{field}",
+                facts={"field": field},
+            )
+            for name, field in lacking.items()
+            if field
+        ]
+        self._tell([*left_out, *self._refused(fit, refusals)])
+        self._stale |= bool(refusals)
 
     async def _apply_bfd(self, config: FrrConfig) -> list[Refusal]:
         try:
@@ -195,25 +210,43 @@ class FrrBackend:
                 raise
             return []  # who uses no BFD needs no bfdd
 
-    def _tell(
-        self, peers: Mapping[str, Peer], problems: dict[str, str], refusals: list[Refusal]
-    ) -> None:
-        """Tell of what FRR did not take, under the name of the object that asked for it."""
+    def _refused(self, peers: Mapping[str, Peer], refusals: list[Refusal]) -> list[Problem]:
+        """What FRR did not take, as problems of the objects that asked for it; one for each."""
         names = {identity(peer.target, peer.vrf): name for name, peer in peers.items()}
+        found: dict[ObjectRef, Problem] = {}
         for refusal in refusals:
-            step = refusal.step
-            what = _object(step, names)
+            what = self._object(refusal.step, names)
             # FRR repeats a line that it does not understand, password and all.
-            why = f"FRR refuses {masked(step.line)!r}: {masked(refusal.answer)}"
-            problems.setdefault(what, why)
-            self._stale = True
-        for what, why in problems.items():
-            if self._refused.get(what) != why:
-                self._log.error("FRR cannot do what is asked", object=what, problem=why)
-                kind, _, name = what.partition(" ")
-                if kind == "BGPPeer":
-                    self._notices.report(name, StateChanged(State.IDLE, State.IDLE, why))
-        self._refused = problems
+            facts: dict[str, Fact] = {
+                "line": masked(refusal.step.line),
+                "answer": masked(refusal.answer),
+            }
+            found.setdefault(what, Problem(code="frr-refuses", object=what, facts=facts))
+        return list(found.values())
+
+    def _object(self, step: Step, names: Mapping[str, str]) -> ObjectRef:
+        """The object that a line stems from: a peer, a profile, or all that this node runs."""
+        profile = next(
+            (line for line in (*step.path, step.line) if line.startswith("profile ")), ""
+        )
+        if profile:
+            return ObjectRef("BFDProfile", self._namespace, profile.removeprefix("profile "))
+        peer = names.get(about(step, names))
+        return ObjectRef("BGPPeer", self._namespace, peer) if peer else self._whole
+
+    def _tell(self, problems: Sequence[Problem]) -> None:
+        """Tell of the problems that are new, and that some are solved."""
+        problems = tuple(sorted(problems, key=lambda item: item.order))
+        if problems == self._problems:
+            return
+        for problem in problems:
+            if problem not in self._problems:
+                what, why = problem.object, problem.message
+                self._log.error("FRR cannot do what is asked", object=str(what), problem=why)
+                if what.kind == "BGPPeer":
+                    self._notices.report(what.name, StateChanged(State.IDLE, State.IDLE, why))
+        self._problems = problems
+        self._changed()
 
     async def _look(self, peers: Mapping[str, Peer]) -> dict[str, FrrSession]:
         """Read the states of the sessions; a neighbour that FRR lost is told again."""
@@ -262,6 +295,10 @@ class FrrBackend:
         if self._failure:
             yield f"FRR: {self._failure}"
 
+    def problems(self) -> Sequence[Problem]:
+        """What FRR refused or cannot be told, as problems of the objects that ask for it."""
+        return self._problems
+
     def states(self) -> dict[str, BGPSessionStatus]:
         """Peer -> how its session stands, as FRR tells it, or that FRR tells nothing."""
         if self._failure and self._failure != _NOT_ASKED:
@@ -288,7 +325,7 @@ class FrrBackend:
     def samples(self) -> Iterator[metrics.Sample]:
         """The metrics of the sessions, under MetalLB's labels."""
         yield metrics.FRR_ANSWERS.sample(not self._failure)
-        yield metrics.FRR_REFUSED.sample(len(self._refused))
+        yield metrics.FRR_REFUSED.sample(len({item.object for item in self._problems}))
         reports = self.states()
         for name, labels in session_labels(self._peers or {}).items():
             seen = self._seen.get(name)
@@ -320,7 +357,7 @@ class FrrBackend:
 
     def shown(self) -> dict[str, object]:
         """What `/debug/snapshot` shows of the sessions."""
-        return {**self.states(), **{what: {"problem": why} for what, why in self._refused.items()}}
+        return dict(self.states())
 
 
 def _todo(running: str, config: FrrConfig) -> list[Step]:
@@ -328,7 +365,7 @@ def _todo(running: str, config: FrrConfig) -> list[Step]:
 
 
 def unfit(peer: Peer) -> str:
-    """Why a peer cannot be put into FRR's lines; empty if it can."""
+    """The field with which a peer cannot be put into FRR's lines; empty if it can."""
     words = {
         "password": peer.password,
         "interface": peer.interface,
@@ -337,7 +374,7 @@ def unfit(peer: Peer) -> str:
     }
     for field, value in words.items():
         if any(c.isspace() or not c.isprintable() for c in value):
-            return f"FRR cannot take spaces or control characters in {field}"
+            return field
     return ""
 
 
@@ -417,15 +454,6 @@ def _profile(name: str, spec: BFDProfileSpec) -> BfdProfile:
         passive=bool(spec.passive_mode),
         minimum_ttl=spec.minimum_ttl,
     )
-
-
-def _object(step: Step, names: Mapping[str, str]) -> str:
-    """The object that a line stems from."""
-    profile = next((line for line in (*step.path, step.line) if line.startswith("profile ")), "")
-    if profile:
-        return f"BFDProfile {profile.removeprefix('profile ')}"
-    peer = names.get(about(step, names))
-    return f"BGPPeer {peer}" if peer else "BGP"
 
 
 def _path_of(peer: Peer, entry: Mapping[str, Any], paths: _Paths) -> Mapping[str, Any]:

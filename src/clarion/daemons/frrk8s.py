@@ -8,7 +8,7 @@ should is not written again. Only `spec` is ours; labels and annotations are lef
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 
 from clarion.base import limits
@@ -19,6 +19,7 @@ from clarion.daemons.sessionsamples import peer_label, session_labels, session_s
 from clarion.daemons.writer import Writer
 from clarion.decide.advertise import AdvertisedRoute
 from clarion.decide.frrk8s import build_spec, configuration_name, session_report, session_states
+from clarion.decide.problems import Problem
 from clarion.decide.settings import Peer
 from clarion.edge import metrics
 from clarion.edge.kubeclient import (
@@ -297,6 +298,10 @@ class FrrK8s:
         return session_states(
             self._peers or {}, (item.status for item in self._told.store.values())
         )
+
+    def problems(self) -> Sequence[Problem]:
+        """None: frr-k8s takes an object whole or not at all, of which `/readyz` tells."""
+        return ()
 
     def states(self) -> dict[str, BGPSessionStatus]:
         """Peer -> how its session stands; peers of which frr-k8s is silent are left out."""

@@ -1,6 +1,6 @@
 """The BGP sessions of one node: planned peers and routes go in, states and counts come out."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 
 from clarion.base import limits
@@ -12,6 +12,7 @@ from clarion.daemons.sessionreports import Moments, native_report
 from clarion.daemons.sessionsamples import message_samples, session_labels, session_samples
 from clarion.daemons.translate import bgp_route, peer_config
 from clarion.decide.advertise import AdvertisedRoute
+from clarion.decide.problems import Problem
 from clarion.decide.settings import Peer
 from clarion.edge import metrics
 from clarion.edge.bgp import BgpSpeaker
@@ -140,6 +141,10 @@ class Sessions:
             self._bfd.established(peer, status.remote_address)
         self._notices.report(peer, change)
         self._changed()
+
+    def problems(self) -> Sequence[Problem]:
+        """None: what this back end cannot do is decided before."""
+        return ()
 
     def states(self) -> dict[str, BGPSessionStatus]:
         """Peer -> how its session stands."""

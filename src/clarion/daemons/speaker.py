@@ -6,7 +6,7 @@ the table of its child, `pulse`, which answers ARP and NDP. No decision is made 
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -48,6 +48,7 @@ from clarion.daemons.statuses import Statuses, slimmed
 from clarion.daemons.writer import Writer
 from clarion.decide.observed import Observed
 from clarion.decide.planner import Changes, Planner
+from clarion.decide.problems import Problem
 from clarion.decide.snapshot import Backend, Options, Snapshot
 from clarion.edge import metrics
 from clarion.edge.kubeclient import Selection
@@ -308,6 +309,7 @@ class Speaker:
     def _session_changed(self) -> None:
         self._objects.changed()
         self._introduce()
+        self._wake.set()  # the back end may have, or not have any more, a problem to report
 
     def _introduce(self) -> None:
         """Let everybody know where this node can announce, its BGP sessions and its settings."""
@@ -404,8 +406,7 @@ class Speaker:
 
     def _apply(self, changes: Changes) -> None:
         """Put what changed in force."""
-        planner = self._planner
-        self._state.report(planner.problems)
+        self._state.report(self._problems)
         self._tell_sessions(changes)
         self._answer(changes)
         self._unreported.update(changes.services)
@@ -433,6 +434,12 @@ class Speaker:
             self._unreported |= planner.services.keys()
         for peer, items in routes.items():
             self._sessions.change_routes(peer, items)
+
+    @property
+    def _problems(self) -> Sequence[Problem]:
+        """What is wrong with the configuration, and what of it cannot be put in force."""
+        refused = self._sessions.problems()
+        return (*self._planner.problems, *refused) if refused else self._planner.problems
 
     def _report_some(self) -> bool:
         """Tell of some services; of thousands at once would hold sessions and heartbeats up.
@@ -503,7 +510,7 @@ class Speaker:
             "node": self._node,
             "namespace": self._runtime.namespace,
             "snapshot": self._inputs(),
-            "problems": [problem_line(problem) for problem in self._planner.problems],
+            "problems": [problem_line(problem) for problem in self._problems],
             "answers": {
                 str(address): None if names is None else sorted(names)
                 for address, names in sorted(self._table.items())

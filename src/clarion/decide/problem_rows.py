@@ -464,6 +464,16 @@ _PEERS = (
         "announced to it",
         "switch echo mode off for this peer: FRR has no BFD echo for IPv6",
     ),
+    _error(
+        "frr-cannot-hold",
+        "FRR cannot take spaces or control characters in {field}",
+        "leave them out, or use another back end",
+    ),
+    _error(
+        "frr-refuses",
+        "FRR refuses '{line}': {answer}",
+        "ask for something else; all that FRR takes is in force, and it is asked again",
+    ),
 )
 
 _BFD = (
