@@ -32,6 +32,7 @@ class Row(msgspec.Struct, kw_only=True):
     interface: str = ""
     vrf: str = ""
     source: str = ""
+    own: int = OUR_ASN
     asn: int = THEIR_ASN
     multihop: bool = False
     graceful: bool = False
@@ -60,7 +61,7 @@ class State(msgspec.Struct, kw_only=True):
 def _peer(name: str, row: Row) -> Peer:
     return Peer(
         name=name,
-        my_asn=OUR_ASN,
+        my_asn=row.own,
         peer_asn=row.asn,
         address=parse_address(row.address) if row.address else None,
         interface=row.interface,

@@ -150,6 +150,12 @@ def test_two_peers_at_one_address_share_a_session(world: World) -> None:
     assert world.failed == [("r", "BFD: cut"), ("s", "BFD: cut")]
 
 
+def test_nothing_is_asked_for_before_the_peers_are_known(world: World) -> None:
+    """An empty list would end the sessions that were taken over from an earlier speaker."""
+    assert world.pulse.wanted == []
+    assert world.peers() == ()
+
+
 def test_a_session_begins_after_bgp_did(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("clarion.daemons.bfd.BFD_SETTLE_SECONDS", 0.0)
     assert limits.BFD_SETTLE_SECONDS > 0

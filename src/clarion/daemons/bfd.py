@@ -51,6 +51,8 @@ class BfdWatch:
         self._on_link = on_link
         self._changed = on_change
         self._pulse: PulseClient | None = None
+        self._decided = False
+        """The peers are known; until then a new pulse process goes on with what it took over."""
         self._peers: dict[str, Peer] = {}
         self._profiles: Mapping[str, BFDProfileSpec] = {}
         self._seen: dict[str, Address] = {}
@@ -63,10 +65,12 @@ class BfdWatch:
         """Have the sessions run by this process from now on."""
         self._pulse = pulse
         pulse.on_bfd = self._report
-        self._refresh()
+        if self._decided:
+            self._refresh()
 
     def set_peers(self, peers: Mapping[str, Peer], profiles: Mapping[str, BFDProfileSpec]) -> None:
         """Watch the paths to those of these peers that name a profile."""
+        self._decided = True
         self._peers = {name: peer for name, peer in peers.items() if peer.bfd_profile}
         self._profiles = profiles
         self._seen = {name: at for name, at in self._seen.items() if name in peers}

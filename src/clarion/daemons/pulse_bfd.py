@@ -88,6 +88,11 @@ class Watch:
         """When a session that is no longer wanted has said so for long enough."""
 
     @property
+    def source_port(self) -> int:
+        """From which it sends, or is to send when it can again; 0 for any."""
+        return self.port if self.sender is None else self.sender.port
+
+    @property
     def hearing(self) -> Hearing:
         """The listener that it needs."""
         endpoint = self.endpoint
@@ -160,9 +165,9 @@ class Bfd:
         if not self._parent.gone:
             return b""
         rows = tuple(
-            HandedOver(wanted=watch.wanted, memory=watch.session.memory, port=watch.sender.port)
+            HandedOver(wanted=watch.wanted, memory=watch.session.memory, port=watch.source_port)
             for watch in self._watches.values()
-            if watch.sender is not None
+            if watch.started
         )
         self.close()
         if self._outliving is not None:
@@ -281,7 +286,7 @@ class Bfd:
             self._close_listener(hearing)
         for watch in self._watches.values():
             if watch.sender is not None and watch.endpoint.device in gone:
-                watch.port = watch.sender.port
+                watch.port = watch.source_port
                 watch.sender.close()
                 watch.sender = None
             self._promise_echo(watch)
@@ -296,7 +301,7 @@ class Bfd:
         failed = False
         for watch in self._watches.values():
             before = watch.trouble
-            if watch.sender is None and not watch.wanted.begin:
+            if not (watch.wanted.begin or watch.started):
                 watch.trouble = WAITS
             elif watch.sender is None:
                 watch.sender, watch.trouble = self._try(watch)
