@@ -16,6 +16,7 @@ import pytest
 
 from clarion.lab import observe
 from clarion.lab.netns import Lab, Namespace, sweep
+from clarion.lab.outages import wait_bfd
 from clarion.lab.process import wait_until
 from clarion.lab.routers import Router, Routes
 from clarion.lab.topology import StandardLab
@@ -308,6 +309,62 @@ def test_community_aliases(standard: StandardLab) -> None:
                 large = {path.large_communities for path in routes[prefix]}
                 assert large == {("64500:7:1",)}
         assert standard.upstream.learned(4) == {}
+
+
+@contextmanager
+def told(lab: StandardLab, name: str) -> Iterator[None]:
+    """The routers with the configuration of an example."""
+    lab.frr.load(EXAMPLES / name / "frr.conf")
+    lab.bird.load(EXAMPLES / name / "bird.conf")
+    try:
+        yield
+    finally:
+        for router in (lab.frr, lab.bird):
+            router.configure(router.config)
+        lab.upstream.wait_established()
+
+
+def test_production_bgp(standard: StandardLab) -> None:
+    folder = "11-production-bgp"
+    with told(standard, folder), applied(standard, folder):
+        (pair,) = vips(standard, "web-1").values()
+        shares = {"node-a": 250_000, "node-b": 125_000, "node-c": 125_000}
+        for prefix in (f"{pair[0]}/32", f"{pair[1]}/128"):
+            for router in (standard.frr, standard.bird):
+                routes = wait_from(standard, router, prefix, ALL_NODES)
+                assert communities(routes, prefix) == {"64500:100"}
+                for path in routes[prefix]:
+                    node = standard.node_of_next_hop(path.next_hop)
+                    assert path.large_communities == ("64500:1:100",)
+                    assert path.extended_communities == (f"lb:64500:{shares[node]}",)
+            # The last router asked is BIRD, which is internal.
+            assert {path.local_pref for path in routes[prefix]} == {200}
+        for version, address in ((4, pair[0]), (6, pair[1])):
+            wait_until(partial(in_shares, standard, version), 20, "weights 2 to 1 to 1")
+            assert served(standard.upstream_host, address).startswith("served by node-")
+        wait_bfd(standard, *ALL_NODES)
+        assert {
+            (row["remote-transmit-interval"], row["remote-detect-multiplier"], row["multihop"])
+            for row in standard.frr.bfd_peers()
+        } == {(300, 3, False)}
+
+        def watched() -> bool:
+            rows = standard.bird.birdc("show bfd sessions").splitlines()
+            return len([row for row in rows if " Up " in row]) == 6
+
+        wait_until(watched, 20, "BIRD has six BFD sessions that are up")
+        standard.bird.wait_established()
+        nodes = [standard.nodes[name] for name in ALL_NODES]
+        holds = {standard.frr.neighbors()[node.ipv4].hold_time for node in nodes}
+        assert holds == {90}
+
+
+def in_shares(lab: StandardLab, version: int) -> bool:
+    """Whether FRR's kernel sends as much to node-a as to the other two."""
+    (weights,) = lab.frr.kernel_weights(version).values()
+    shares = {lab.node_of_next_hop(hop): weight for hop, weight in weights.items()}
+    assert set(shares) == ALL_NODES
+    return shares["node-a"] == 2 * shares["node-b"] == 2 * shares["node-c"]
 
 
 MISTAKES = (

@@ -3,6 +3,7 @@
 import re
 import struct
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from clarion.lab.process import LabError, run, wait_until
@@ -129,7 +130,11 @@ class Bird(Router):
         """Load another configuration; sessions that it does not touch stay up."""
         self.config = config
         self._write()
-        said = self.birdc("configure")
+        self.load()
+
+    def load(self, path: Path | None = None) -> None:
+        """Load a whole configuration from another file, or its own file again."""
+        said = self.birdc("configure" if path is None else f'configure "{path}"')
         if "Reconfigured" not in said and "Reconfiguration in progress" not in said:
             raise LabError(f"{self.name}: birdc configure: {said}")
 

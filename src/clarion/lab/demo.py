@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 
 import clarion
-from clarion.lab import observe, views
+from clarion.lab import observe, outages, views
 from clarion.lab.netns import Namespace
 from clarion.lab.process import EndedError, LabError, wait_until
 from clarion.lab.screen import Row
@@ -29,11 +29,15 @@ class UseCase(msgspec.Struct, frozen=True, kw_only=True):
     services: tuple[str, ...]
     routers: tuple[str, ...] = ()
     interfaces: tuple[str, ...] = ()
+    router_files: bool = False
+    """Whether FRR and BIRD are told something besides, before the example is applied."""
 
 
 WEB = tuple(f"web-{number}" for number in range(1, 5))
 BGP = ("frr", "bird", "upstream")
 ADVANCED, INTERFACES, BOTH = "02-advanced-bgp", "07-l2-interfaces", "08-l2-and-bgp"
+PRODUCTION = "11-production-bgp"
+LOST = "node-a"
 VIEWERS = {"frr": "FRR", "bird": "BIRD (iBGP)", "upstream": "FRR behind FRR"}
 CASES = (
     UseCase(folder="01-basic-bgp", services=WEB[:2], routers=BGP),
@@ -45,6 +49,12 @@ CASES = (
     UseCase(folder=INTERFACES, services=("web-second", "web-nowhere"), interfaces=("eth0", "eth1")),
     UseCase(folder=BOTH, services=WEB[:2], routers=("frr", "bird"), interfaces=("eth0",)),
     UseCase(folder="09-community-alias", services=WEB[:1], routers=BGP),
+    UseCase(
+        folder=PRODUCTION,
+        services=WEB[:1],
+        routers=("frr", "bird"),
+        router_files=True,
+    ),
 )
 FINALE = "in use"
 MISTAKES = (
@@ -85,6 +95,8 @@ class Demo:
                     self._shrink(case)
                 if case.folder == INTERFACES:
                     self._said_so()
+                if case.folder == PRODUCTION and self.lab.frr.kernel_protocol:
+                    self._lose_and_keep(case)
             with self._failures(case.folder):
                 self._delete(case)
         case = next(case for case in CASES if case.folder == BOTH)
@@ -103,6 +115,9 @@ class Demo:
             self.add(case, "", "", str(error), verified=False)
 
     def _apply(self, case: UseCase) -> None:
+        if case.router_files:
+            self.lab.frr.load(self.examples / case.folder / "frr.conf")
+            self.lab.bird.load(self.examples / case.folder / "bird.conf")
         self.lab.api.kubectl("apply", "-f", str(self.examples / case.folder))
         wait_until(
             lambda: (
@@ -122,7 +137,7 @@ class Demo:
                 for each in slices
                 if all(e["conditions"].get("ready") for e in each.get("endpoints", []))
             ]
-            return all(full.count(name) == 2 for name in case.services)
+            return all(full.count(name) >= 2 for name in case.services)
 
         wait_until(ready, AGREE_SECONDS, f"{case.folder}: endpoints are ready")
 
@@ -176,6 +191,28 @@ class Demo:
             self._await_endpoints(fewer)
             self._compare(fewer, note)
 
+    def _lose_and_keep(self, case: UseCase) -> None:
+        """Weights; then a cable, a speaker and a node that are lost, with FRR as the judge."""
+        lab, plan = self.lab, views.live_plan(self.lab)
+        planned, found = views.planned_weights(plan, "frr"), views.WeightView()
+
+        def equal() -> bool:
+            nonlocal found
+            found = views.observed_weights(lab, lab.frr)
+            return found == planned
+
+        agreed = _comes_true(equal)
+        texts = [views.summarize_weights(view) for view in (planned, found)]
+        self.add("weights", "FRR's kernel", texts[0], texts[1], agreed)
+        outages.wait_bfd(lab, *lab.nodes)
+        address = next(ip for ip in lab.addresses()[case.services[0]] if ":" not in ip)
+        seen = outages.pull_cable(lab, LOST)
+        self.add("BFD", f"{LOST}: cable pulled", "FRR drops its routes", *seen)
+        seen = outages.restart_speaker(lab, LOST, address)
+        self.add("graceful restart", f"{LOST}: kill -9", "FRR keeps its routes", *seen)
+        seen = outages.drain(lab, LOST, address)
+        self.add("drain", f"{LOST}: cordoned", "FRR prefers the others", *seen)
+
     def _said_so(self) -> None:
         """The chosen node lacks the interface: an event on the service says so."""
 
@@ -196,6 +233,9 @@ class Demo:
         for router in self.lab.routers().values():
             for version in (4, 6):
                 router.wait_routes(version, set())
+        if case.router_files:
+            for changed in (self.lab.frr, self.lab.bird):
+                changed.configure(changed.config)
 
     def _use_services(self, case: UseCase) -> None:
         """HTTP through every service address, from the segment and from behind the router."""
@@ -213,7 +253,9 @@ class Demo:
 
     def _mistakes(self, case: UseCase) -> None:
         """Bad manifests: named at their line, refused where it can be known, harmless."""
-        before = views.observed_routes(self.lab, self.lab.frr)
+        before = views.planned_routes(views.live_plan(self.lab), "frr")
+        if not _comes_true(lambda: views.observed_routes(self.lab, self.lab.frr) == before):
+            raise LabError("FRR has not the routes that mistakes could hurt")
         for file, code, refused in MISTAKES:
             path = str(self.examples / "bad" / file)
             good = str(self.examples / case.folder)

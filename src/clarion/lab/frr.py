@@ -234,11 +234,14 @@ class Frr(Router):
         self.vtysh("configure terminal", f"no router bgp {asn}")
         self._start_bfd()
         text = self._interface_lines(config) + render(config)
-        path = self._write("next.conf", text)
+        self.load(self._write("next.conf", text))
+        self._write("bgpd.conf", render(config))
+
+    def load(self, path: Path) -> None:
+        """Add the lines of a file to what runs; `configure` and `start` know nothing of them."""
         done = run(["vtysh", "-N", self.pathspace, "-f", str(path)], check=False)
         if done.returncode != 0:
             raise LabError(f"{self.name}: vtysh -f: {done.stdout}{done.stderr}")
-        self._write("bgpd.conf", render(config))
 
     def raw_routes(self, version: Version) -> Any:
         """`show bgp ipvN unicast json`."""

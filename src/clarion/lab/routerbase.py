@@ -191,17 +191,21 @@ class Router(ABC):
 
     def kernel_routes(self, version: Version) -> dict[str, list[str]]:
         """Routes that the daemon put into the kernel: prefix to next hops, sorted."""
+        return {prefix: sorted(hops) for prefix, hops in self.kernel_weights(version).items()}
+
+    def kernel_weights(self, version: Version) -> dict[str, dict[str, int]]:
+        """The same with the weight of each next hop."""
         if not self.kernel_protocol:
             raise LabError(f"{self.kind} puts no routes into the kernel")
         words = ["route", "show", "proto", self.kernel_protocol]
-        found: dict[str, list[str]] = {}
+        found: dict[str, dict[str, int]] = {}
         for entry in self.namespace.ip_json(f"-{version}", *words):
             prefix = "0.0.0.0/0" if version == 4 else "::/0"
             if entry["dst"] != "default":
                 prefix = canonical_prefix(entry["dst"])
-            hops = entry.get("nexthops", [entry])
-            gateways = [hop.get("gateway") or hop.get("via", {}).get("host", "") for hop in hops]
-            found[prefix] = sorted([*found.get(prefix, []), *gateways])
+            for hop in entry.get("nexthops", [entry]):
+                gateway = hop.get("gateway") or hop.get("via", {}).get("host", "")
+                found.setdefault(prefix, {})[gateway] = hop.get("weight", 1)
         return found
 
     def wait_established(self, *addresses: str, timeout: float = 20.0) -> None:

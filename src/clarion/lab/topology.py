@@ -8,7 +8,8 @@
                      node-a b c | client        eth1: a second switch with node-a, node-b and
                                 api             client2, 198.51.100.128/25, 2001:db8:3::/64
 ```
-The speakers are AS 64500. The routers wait for them (passive), with keepalives every 3 s.
+The speakers are AS 64500. The routers wait for them (passive), with keepalives every 3 s and BFD
+for whoever asks for it. A cordoned node sheds its traffic.
 """
 
 import os
@@ -40,6 +41,8 @@ NUMBERS = {
     "client": 100,
 }
 NODES = ("node-a", "node-b", "node-c")
+# So short that a stop is no slower for it: who is interested looks at a cordoned node.
+SPEAKER_FLAGS = ("--bgp-graceful-shutdown", "100ms")
 SECOND_NUMBERS = {"node-a": 139, "node-b": 140, "client2": 200}
 TOOLS = (
     ("ip", "iproute2"),
@@ -191,7 +194,7 @@ class StandardLab:
         self._ensure_namespace(SYSTEM_NAMESPACE)
         self.api.start_controller()
         for node in self.nodes.values():
-            node.start_speaker(self.api.kubeconfig)
+            self.start_speaker(node.name)
         self._start_stand_ins()
         wait_until(self._nodes_registered, 30, "all three nodes are registered and Ready")
 
@@ -274,13 +277,17 @@ class StandardLab:
         found = observe.answering(client, address, interface)
         return [macs.get(mac, mac) for mac in found]
 
+    def start_speaker(self, name: str) -> None:
+        """Start the speaker of a node as this lab wants it."""
+        self.nodes[name].start_speaker(self.api.kubeconfig, *SPEAKER_FLAGS)
+
     def power_off(self, name: str) -> None:
         """A node dies."""
         self.nodes[name].power_off()
 
     def power_on(self, name: str) -> None:
         """A dead node comes back."""
-        self.nodes[name].power_on(self.api.kubeconfig)
+        self.nodes[name].power_on(self.api.kubeconfig, *SPEAKER_FLAGS)
 
     def write_state(self) -> None:
         """Leave word for `clarion lab exec|status|down`."""
@@ -308,7 +315,7 @@ def read_state(run_dir: Path) -> State:
 def _node_neighbors(asn: int) -> Iterator[Neighbor]:
     for name in NODES:
         for address in segment_address(name):
-            yield Neighbor(address=address, remote_as=asn, passive=True)
+            yield Neighbor(address=address, remote_as=asn, passive=True, bfd=True)
 
 
 def frr_config() -> RouterConfig:

@@ -7,6 +7,7 @@ comes from the router's own table, or from arping and ndisc6 at the client.
 
 from collections import Counter
 from collections.abc import Iterable
+from math import gcd
 
 import msgspec
 
@@ -37,6 +38,8 @@ class RouteView(msgspec.Struct, frozen=True, order=True):
 
 RouterView = dict[str, RouteView]
 SegmentView = dict[str, str]
+WeightView = dict[str, dict[str, int]]
+"""Prefix to node to its share."""
 
 
 def live_plan(lab: StandardLab) -> Plan:
@@ -46,7 +49,7 @@ def live_plan(lab: StandardLab) -> Plan:
     alive = [node.name for node in lab.nodes.values() if node.speaker is not None]
     snapshot = Snapshot.from_objects(
         (object_from_builtins(item) for item in items),
-        Options(namespace=SYSTEM_NAMESPACE),
+        Options(namespace=SYSTEM_NAMESPACE, graceful_shutdown=True),
         speakers=alive,
         interfaces=interfaces,
     )
@@ -115,6 +118,41 @@ def observed_routes(lab: StandardLab, router: Router) -> RouterView:
     return dict(sorted(view.items()))
 
 
+def planned_weights(plan: Plan, router: str) -> WeightView:
+    """How a router is to share traffic among the nodes, in smallest whole numbers."""
+    own = segment_address(router)
+    found: dict[str, dict[str, int]] = {}
+    for node, node_plan in plan.nodes.items():
+        for name, peer_plan in node_plan.peers.items():
+            if str(plan.config.peers[name].address) in own:
+                for item in peer_plan.routes:
+                    found.setdefault(str(item.route.prefix), {})[node] = item.route.weight
+    return {prefix: _reduced(weights) for prefix, weights in sorted(found.items())}
+
+
+def observed_weights(lab: StandardLab, router: Router) -> WeightView:
+    """How the kernel of a router really shares it."""
+    found: dict[str, dict[str, int]] = {}
+    for version in (4, 6):
+        for prefix, weights in router.kernel_weights(version).items():
+            found[prefix] = {lab.node_of_next_hop(hop): each for hop, each in weights.items()}
+    return {prefix: _reduced(weights) for prefix, weights in sorted(found.items())}
+
+
+def _reduced(weights: dict[str, int]) -> dict[str, int]:
+    divisor = gcd(*weights.values()) or 1
+    return {node: weight // divisor for node, weight in sorted(weights.items())}
+
+
+def summarize_weights(view: WeightView) -> str:
+    """One line: prefixes that are shared in the same way are counted."""
+    counts: Counter[tuple[str, str]] = Counter()
+    for prefix, weights in view.items():
+        shares = " ".join(f"{n.removeprefix('node-')}:{w}" for n, w in weights.items())
+        counts[shares, f"/{prefix.partition('/')[2]}"] += 1
+    return _counted(counts)
+
+
 def planned_owners(plan: Plan, interface: str = "eth0") -> SegmentView:
     """Who is to answer for each service address on a segment."""
     view = {str(a): NOBODY for each in plan.services.values() for a in each.addresses}
@@ -140,6 +178,11 @@ def summarize_routes(view: RouterView) -> str:
     counts: Counter[tuple[str, str]] = Counter()
     for prefix, route in view.items():
         counts[_attributes(route), f"/{prefix.partition('/')[2]}"] += 1
+    return _counted(counts)
+
+
+def _counted(counts: Counter[tuple[str, str]]) -> str:
+    """What is common to them behind how many of which length."""
     lines: dict[str, list[str]] = {}
     for (attributes, length), count in counts.items():
         lines.setdefault(attributes, []).append(f"{count}x{length}")
