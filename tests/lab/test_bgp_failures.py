@@ -124,17 +124,18 @@ def test_routers_that_stop_reading_delay_nobody_and_cost_bounded_memory(
             wait_until(there, 30, f"{kind} has change {number} of {prefix}")
 
     try:
-        # Until buffers are full and the program has all the memory that it needs for this.
-        speaker.routes(KINDS, many(1_000), range(100))
+        # Until buffers are full, and what is kept for peers to share: 1 MB, 5 kB a change.
+        speaker.routes(KINDS, many(1_000), range(250))
+        wait_change(249, *lively)
         sent, memory = speaker.status, speaker.memory()
-        speaker.routes(KINDS, many(1_000), range(100, 400))
+        speaker.routes(KINDS, many(1_000), range(250, 400))
         wait_change(399, *lively)
         status = speaker.status
         for kind in still:
             assert status[kind].sent.updates == sent[kind].sent.updates
             assert (status[kind].prefixes_pending, status[kind].state) == (1_000, State.ESTABLISHED)
-        # 300 changes of 1,000 prefixes are 3 MB as bytes for two peers.
-        assert speaker.memory() - memory < 2_000
+        # 150 changes of 1,000 prefixes are 1.5 MB as bytes for two peers.
+        assert speaker.memory() - memory < 1_000
     finally:
         for kind in still:
             running[kind].resume()
