@@ -5,23 +5,20 @@ by all tests of a session (fixtures `routers` and `configured`); most tests spea
 """
 
 import re
-import socket
-import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from clarion.base.addr import Prefix, parse_address, parse_prefix
 from clarion.lab.netns import Namespace
-from clarion.lab.process import Process, wait_until
+from clarion.lab.process import wait_until
 from clarion.lab.routerbase import Family
 from clarion.lab.routers import Neighbor, Router, RouterConfig
 from clarion.proto.bgp.config import PeerConfig, SessionStatus, State
 from clarion.proto.bgp.routes import Route
 
 from .bgp_speaker_main import Command, Report
+from .told import Told
 
 NUMBERS = {"frr": 1, "bird": 2, "gobgp": 3, "openbgpd": 4}
 KINDS = tuple(NUMBERS)
@@ -29,56 +26,32 @@ US = 20
 US4, US6 = f"192.0.2.{US}", f"2001:db8:1::{US:x}"
 OUR_ASN, THEIR_ASN = 64513, 64512
 SERVICE4, SERVICE6 = "203.0.113.7/32", "2001:db8:ff::7/128"
+PROGRAM = Path(__file__).with_name("bgp_speaker_main.py")
 BOTH: tuple[Family, ...] = ("ipv4", "ipv6")
 
 Configured = Callable[[str, RouterConfig], Router]
 Routers = Callable[..., dict[str, Router]]
 
 
-class Speaker:
-    """The program under test, spoken to over its control socket."""
+class Speaker(Told[Report]):
+    """The program under test."""
 
     def __init__(self, host: Namespace) -> None:
-        self.host = host
-        self.path = host.lab.run_dir / f"bgp-{host.name}.sock"
-        self.path.unlink(missing_ok=True)
-        program = Path(__file__).with_name("bgp_speaker_main.py")
-        argv = [sys.executable, str(program), str(self.path)]
-        self.process: Process = host.popen(argv, log=f"bgp-{host.name}.log")
-        wait_until(self._answers, 20, "the speaker answers", interval=0.02)
-
-    def _answers(self) -> bool:
-        self.process.require("the speaker")
-        try:
-            self.tell(Command())
-        except (FileNotFoundError, ConnectionRefusedError):  # the file is there before who listens
-            return False
-        return True
-
-    def tell(self, command: Command) -> Report:
-        with socket.socket(socket.AF_UNIX) as sock:
-            sock.settimeout(20)
-            sock.connect(str(self.path))
-            sock.sendall(msgspec.json.encode(command) + b"\n")
-            answer = b""
-            while piece := sock.recv(1 << 20):
-                answer += piece
-        assert answer, self.process.tail()
-        return msgspec.json.decode(answer, type=Report)
+        super().__init__(host, PROGRAM, Report, f"bgp-{host.name}")
 
     def peers(self, *peers: PeerConfig) -> Report:
-        return self.tell(Command(peers={peer.name: peer for peer in peers}))
+        return self.ask(Command(peers={peer.name: peer for peer in peers}))
 
     def routes(
         self, names: Sequence[str], routes: list[Route], marks: Iterable[int] | None = None
     ) -> Report:
         """Set the routes for these peers; with `marks`, once for each of these communities."""
         each = None if marks is None else list(marks)
-        return self.tell(Command(routes=dict.fromkeys(names, routes), marks=each))
+        return self.ask(Command(routes=dict.fromkeys(names, routes), marks=each))
 
     @property
     def report(self) -> Report:
-        return self.tell(Command())
+        return self.ask(Command())
 
     @property
     def status(self) -> dict[str, SessionStatus]:

@@ -1,55 +1,28 @@
 """The program under test of layer 2, and the hosts around it."""
 
 import re
-import socket
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import msgspec
-
 from clarion.lab.netns import Lab, Namespace, Switch
-from clarion.lab.process import Process, wait_until
+from clarion.lab.process import wait_until
 
 from .l2_speaker_main import State
+from .told import Told
 
 MAIN = Path(__file__).with_name("l2_speaker_main.py")
 OLD, OLD6 = "203.0.113.50", "2001:db8::50"
-SOCKET_BYTES = 1 << 20
 
 
-class Speaker:
-    """The program under test: a process in a namespace, and its control socket."""
+class Speaker(Told[State]):
+    """The program under test."""
 
     def __init__(self, host: Namespace, name: str) -> None:
-        self.path = host.lab.run_dir / f"{name}.ctl"
-        self.path.unlink(missing_ok=True)
-        self.process: Process = host.popen(
-            [sys.executable, str(MAIN), str(self.path)], log=f"{name}.log"
-        )
-        wait_until(self._answers, 20, "the program under test", seen=self.process.tail)
-
-    def _answers(self) -> bool:
-        self.process.require("the program under test")
-        try:
-            self.tell()
-        except (FileNotFoundError, ConnectionRefusedError):  # the file is there before who listens
-            return False
-        return True
+        super().__init__(host, MAIN, State, name)
 
     def tell(self, **fields: object) -> State:
         """Give a `Command` with these fields."""
-        command = msgspec.json.encode(fields)
-        with socket.socket(socket.AF_UNIX) as sock:
-            sock.settimeout(20)
-            sock.connect(str(self.path))
-            sock.sendall(command + b"\n")
-            data = b""
-            while not data.endswith(b"\n"):
-                part = sock.recv(SOCKET_BYTES)
-                assert part, f"the program ended: {self.process.tail()}"
-                data += part
-        return msgspec.json.decode(data, type=State)
+        return self.ask(fields)
 
     def table(self, table: Mapping[str, Sequence[str] | None]) -> State:
         return self.tell(table=table)

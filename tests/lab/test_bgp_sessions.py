@@ -256,7 +256,7 @@ def test_a_stop_is_seen_as_administrative_shutdown_with_its_words(
     speaker.routes(KINDS, service())
     speaker.wait_established()
     words = "node goes down for maintenance"
-    speaker.tell(Command(stop=words))
+    speaker.ask(Command(stop=words))
     assert speaker.process.wait() == 0
 
     def wait_said(kind: str, said: str) -> None:
