@@ -35,8 +35,9 @@ check: setup
 	$(BIN)/lint-imports --no-cache > .cache/imports.txt || { cat .cache/imports.txt; exit 1; }
 	$(BIN)/python -m pytest -q tests/tidy
 
+# Two workers: what waits for routers and what waits for the API server go on side by side.
 test: engine check
-	$(BIN)/python -m pytest tests/tidy tests/unit tests/property tests/fuzz tests/exhaustive \
+	$(BIN)/python -m pytest -n 2 tests/tidy tests/unit tests/property tests/fuzz tests/exhaustive \
 	  tests/api tests/cluster tests/lab
 
 fmt: setup
