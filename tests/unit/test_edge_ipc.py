@@ -12,6 +12,7 @@ from clarion.base.limits import IPC_MESSAGE_BYTES_MAX, IPC_UNSENT_BYTES_MAX
 from clarion.edge.ipc import Channel, ChannelFullError
 from clarion.proto.bfd.config import BfdConfig, BfdStatus
 from clarion.proto.bfd.packet import State
+from clarion.proto.bfd.session import Memory
 from clarion.proto.l2.responder import Counts
 from clarion.proto.pulse.messages import (
     AddressCounts,
@@ -23,11 +24,13 @@ from clarion.proto.pulse.messages import (
     Echo,
     Entry,
     FromPulse,
+    HandedOver,
     Heartbeat,
     Interfaces,
     InterfaceState,
     Notice,
     NoticeCode,
+    Resume,
     Silenced,
     Stop,
     ToPulse,
@@ -35,13 +38,16 @@ from clarion.proto.pulse.messages import (
     WatchedSession,
 )
 
+WATCHED = WatchedSession(name="a", remote=b"\xc0\0\2\1", config=BfdConfig(passive=True))
+HELD = HandedOver(wanted=WATCHED, memory=Memory(discriminator=2**32 - 1, heard_at=1.5), port=49152)
 TO_PULSE: list[ToPulse] = [
     Configure(excluded=("^veth",), refresh_seconds=1.5, frames_per_second=10.0),
     ChangeTable(
         7, announce=(Entry(b"\xcb\0\x71\x0a", frozenset({"eth0"})),), withdraw=(b"\1" * 16,)
     ),
     ChangeTable(8, announce=(Entry(b"\xff" * 16, None),)),
-    WatchBfd((WatchedSession(name="a", remote=b"\xc0\0\2\1", config=BfdConfig(passive=True)),)),
+    Resume((HELD,)),
+    WatchBfd((WATCHED,)),
     Heartbeat(2**40),
     Stop(keep_paths=True),
 ]
@@ -49,7 +55,7 @@ FROM_PULSE: list[FromPulse] = [
     Interfaces((InterfaceState(2, "eth0", b"\2\0\0\0\0\1", True, True, None, None),)),
     CountsReport((AddressCounts(b"\xcb\0\x71\x0a", Counts(1, 2, 3, 4)),)),
     Notice(NoticeCode.CONFLICT, "text", None, "203.0.113.10"),
-    BfdReport({"a": BfdStatus(remote="192.0.2.1", state=State.UP, since=1.5)}),
+    BfdReport({"a": BfdStatus(remote="192.0.2.1", state=State.UP, since=1.5)}, (HELD,)),
     Echo(3),
     Applied(9),
     Silenced(),

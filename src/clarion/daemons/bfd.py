@@ -160,7 +160,7 @@ class BfdWatch:
 
     def _report(self, report: BfdReport | None) -> None:
         if report is None:
-            self._known.clear()  # the next process begins anew, which is no failure of a path
+            self._known.clear()  # whatever the next process says first is no change of a path
             return
         told = {name: status.state for name, status in self._known.items()}
         for name, status in report.sessions.items():

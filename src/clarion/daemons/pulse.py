@@ -28,6 +28,7 @@ from clarion.proto.pulse.messages import (
     Heartbeat,
     NoticeCode,
     PulseExit,
+    Resume,
     Silenced,
     Stop,
     ToPulse,
@@ -59,6 +60,8 @@ class Pulse:
                 self._layer2.change_table(message)
             case Configure():
                 self._layer2.configure(message)
+            case Resume(sessions=sessions):
+                self._bfd.resume(sessions)
             case WatchBfd():
                 self._bfd.watch(message)
             case Stop(keep_paths=keep_paths):

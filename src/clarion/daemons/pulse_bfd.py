@@ -8,7 +8,7 @@ late itself, the packets that prove the path are there.
 import asyncio
 import errno
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 import msgspec
@@ -145,14 +145,7 @@ class Bfd:
 
     async def _relieve(self) -> None:
         """Go on with the sessions of a process whose speaker is dead, so that no peer notices."""
-        for row in _handed_over(await take_over(RELAY_NAME)):
-            waiting = self._watches.pop(row.wanted.name, None)
-            if waiting is not None:  # for the very port that is free now
-                self._end(waiting)
-            session = self._session(row.wanted.config, row.memory)
-            watch = Watch(row.wanted, session, row.port)
-            watch.started = True
-            self._add(watch)
+        self.resume(_handed_over(await take_over(RELAY_NAME)))
         await self._relay.offer()
         self._relief = None
         if self._wanted is None:
@@ -160,15 +153,22 @@ class Bfd:
         else:
             self.watch(self._wanted)
 
+    def resume(self, rows: tuple[HandedOver, ...]) -> None:
+        """Go on with sessions of another process."""
+        for row in rows:
+            waiting = self._watches.pop(row.wanted.name, None)
+            if waiting is not None:  # for the very port that is free now
+                self._end(waiting)
+            row.memory.heard_at = self._loop.time()  # nobody listened: the silence proves nothing
+            watch = Watch(row.wanted, self._session(row.wanted.config, row.memory), row.port)
+            watch.started = True
+            self._add(watch)
+
     def _hand_over(self) -> bytes:
         """Leave all sessions to another process; nothing if the speaker of this one lives."""
         if not self._parent.gone:
             return b""
-        rows = tuple(
-            HandedOver(wanted=watch.wanted, memory=watch.session.memory, port=watch.source_port)
-            for watch in self._watches.values()
-            if watch.started
-        )
+        rows = _held(self._watches.values())
         self.close()
         if self._outliving is not None:
             self._loop.call_soon(self._left)
@@ -487,7 +487,8 @@ class Bfd:
     def _tell(self, watches: list[Watch]) -> None:
         for watch in watches:
             watch.told = watch.status()
-        self._parent.send(BfdReport({w.name: w.told for w in watches if w.told is not None}))
+        told = {watch.name: watch.told for watch in watches if watch.told is not None}
+        self._parent.send(BfdReport(told, _held(watches)))
 
     def _report(self) -> None:
         """Once a second, what changed; while the parent does not read, only states are told."""
@@ -498,6 +499,15 @@ class Bfd:
                 self._tell(news)
         if self._watches:
             self._report_timer = self._loop.call_later(PULSE_COUNTS_SECONDS, self._report)
+
+
+def _held(watches: Iterable[Watch]) -> tuple[HandedOver, ...]:
+    """What another process needs to go on with those that have begun."""
+    return tuple(
+        HandedOver(wanted=watch.wanted, memory=watch.session.memory, port=watch.source_port)
+        for watch in watches
+        if watch.started
+    )
 
 
 def _handed_over(data: bytes) -> tuple[HandedOver, ...]:

@@ -42,11 +42,13 @@ from clarion.proto.pulse.messages import (
     Echo,
     Entry,
     FromPulse,
+    HandedOver,
     Heartbeat,
     Interfaces,
     InterfaceState,
     Notice,
     PulseExit,
+    Resume,
     Silenced,
     Stop,
     ToPulse,
@@ -98,6 +100,8 @@ class PulseClient:
         self._settings = settings
         self._table: dict[Address, frozenset[str] | None] = {}
         self._watched: tuple[WatchedSession, ...] | None = None
+        self._held: dict[str, HandedOver] = {}
+        """What a new process needs to go on with the BFD sessions of one that died."""
         self.on_bfd: Callable[[BfdReport | None], None] = _ignore
         self._generation = 0
         self._applied = 0
@@ -187,6 +191,8 @@ class PulseClient:
         """Have exactly these BFD sessions from now on; those that stay do not notice."""
         if sessions != self._watched:
             self._watched = sessions
+            names = {row.name for row in sessions}
+            self._held = {name: row for name, row in self._held.items() if name in names}
             self._send(WatchBfd(sessions))
 
     async def settled(self) -> None:
@@ -247,6 +253,7 @@ class PulseClient:
         self._child = _Child(process, ours, self._receive)
         self._send(self._settings)
         if self._watched is not None:
+            self._send(Resume(tuple(self._held.values())))
             self._send(WatchBfd(self._watched))
         self._send_change(list(self._table), [])
 
@@ -279,7 +286,8 @@ class PulseClient:
                 self._report(message)
             case Notice():
                 self._report(message)
-            case BfdReport():
+            case BfdReport(held=held):
+                self._held |= {row.wanted.name: row for row in held}
                 self.on_bfd(message)
             case CountsReport(changed=changed):
                 for row in changed:

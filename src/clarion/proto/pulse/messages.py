@@ -103,7 +103,27 @@ class WatchBfd(msgspec.Struct, frozen=True, tag="watchBfd"):
     sessions: tuple[WatchedSession, ...]
 
 
-ToPulse = Configure | ChangeTable | WatchBfd | Heartbeat | Stop
+class HandedOver(msgspec.Struct, frozen=True, kw_only=True):
+    """A BFD session as one pulse process leaves it to the next.
+
+    Attributes:
+        wanted: What the speaker asked for.
+        memory: Where the session stands.
+        port: The UDP port that it sends from.
+    """
+
+    wanted: WatchedSession
+    memory: Memory
+    port: int
+
+
+class Resume(msgspec.Struct, frozen=True, tag="resume"):
+    """Main: go on with these sessions of a pulse process that died; the first word on BFD."""
+
+    sessions: tuple[HandedOver, ...]
+
+
+ToPulse = Configure | ChangeTable | Resume | WatchBfd | Heartbeat | Stop
 
 
 class InterfaceState(msgspec.Struct, frozen=True):
@@ -190,20 +210,6 @@ class Silenced(msgspec.Struct, frozen=True, tag="silenced"):
     """Pulse: after PULSE_ORPHAN_SECONDS without a word the table was emptied: others may own it."""
 
 
-class HandedOver(msgspec.Struct, frozen=True, kw_only=True):
-    """A BFD session as one pulse process leaves it to the next.
-
-    Attributes:
-        wanted: What the speaker asked for.
-        memory: Where the session stands.
-        port: The UDP port that it sends from.
-    """
-
-    wanted: WatchedSession
-    memory: Memory
-    port: int
-
-
 class Applied(msgspec.Struct, frozen=True, tag="applied"):
     """Pulse: the change with this generation is in force, its first frames are queued or sent."""
 
@@ -215,9 +221,14 @@ class BfdReport(msgspec.Struct, frozen=True, tag="bfd"):
 
     The first report of a session says that it is watched. One that says down is no failure unless
     an earlier one of the same process said up.
+
+    Attributes:
+        sessions: Name -> how it stands.
+        held: What another process needs to go on with those of them that have begun.
     """
 
     sessions: dict[str, BfdStatus]
+    held: tuple[HandedOver, ...] = ()
 
 
 FromPulse = Interfaces | CountsReport | BfdReport | Notice | Echo | Applied | Silenced
