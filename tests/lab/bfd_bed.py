@@ -1,8 +1,6 @@
 """The bed of the BFD tests: the native back end and its pulse process at 192.0.2.21."""
 
 import contextlib
-import socket
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,13 +9,14 @@ import msgspec
 
 from clarion.lab.frr import Frr
 from clarion.lab.netns import Namespace, cable
-from clarion.lab.process import Process, wait_until
+from clarion.lab.process import wait_until
 from clarion.lab.routers import Neighbor, Router, RouterConfig
 from clarion.proto.bfd.config import BfdStatus
 
 from .bfd_speaker_main import OUR_ASN, THEIR_ASN, Command, Row, State
 from .bgp_bed import NUMBERS
 from .conftest import Segment
+from .told import Told
 
 US = 21
 US4, US6 = f"192.0.2.{US}", f"2001:db8:1::{US:x}"
@@ -47,49 +46,24 @@ CONFIGS = {
 PROGRAM = Path(__file__).with_name("bfd_speaker_main.py")
 
 
-class Speaker:
-    """The program under test, spoken to over its control socket."""
+class Speaker(Told[State]):
+    """The program under test."""
 
     def __init__(self, host: Namespace) -> None:
-        self.host = host
-        self.process: Process
-        self.path: Path
-        self.starts = 0
-        self.start()
+        super().__init__(host, PROGRAM, State, "bfd-1")
+        self.starts = 1
 
     def start(self) -> None:
+        """Again, after it ended."""
         self.starts += 1
-        self.path = self.host.lab.run_dir / f"bfd-{self.starts}.sock"
-        self.path.unlink(missing_ok=True)
-        argv = [sys.executable, str(PROGRAM), str(self.path)]
-        self.process = self.host.popen(argv, log=f"bfd-{self.starts}.log")
-        wait_until(self._answers, 20, "the speaker answers", interval=0.02)
-
-    def _answers(self) -> bool:
-        self.process.require("the speaker")
-        try:
-            self.tell(Command())
-        except (FileNotFoundError, ConnectionRefusedError):  # the file is there before who listens
-            return False
-        return True
-
-    def tell(self, command: Command) -> State:
-        with socket.socket(socket.AF_UNIX) as sock:
-            sock.settimeout(20)
-            sock.connect(str(self.path))
-            sock.sendall(msgspec.json.encode(command) + b"\n")
-            answer = b""
-            while piece := sock.recv(1 << 20):
-                answer += piece
-        assert answer, self.process.tail()
-        return msgspec.json.decode(answer, type=State)
+        self.launch(f"bfd-{self.starts}")
 
     def peers(self, rows: dict[str, Row], *, restarted: bool = False) -> State:
-        return self.tell(Command(peers=rows, restarted=restarted))
+        return self.ask(Command(peers=rows, restarted=restarted))
 
     @property
     def state(self) -> State:
-        return self.tell(Command())
+        return self.ask(Command())
 
     def path_to(self, name: str) -> BfdStatus:
         return self.state.paths[name]
@@ -130,7 +104,7 @@ class Speaker:
 
     def stop(self, *, keep: bool = False) -> None:
         if self.process.alive:
-            self.tell(Command(stop=True, keep=keep))
+            self.ask(Command(stop=True, keep=keep))
             self.process.wait()
 
 
