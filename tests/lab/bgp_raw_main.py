@@ -17,7 +17,7 @@ from clarion.proto.bgp.wire import KEEPALIVE, Framer
 SECONDS_MAX = 20.0
 GREETING_SECONDS = 3.0
 RETRY_SECONDS = 0.5
-KEEPALIVES = 3
+KEEPALIVES = 2
 """So many of them after the row prove that it was read and the session kept."""
 
 
@@ -26,6 +26,7 @@ class Job(msgspec.Struct):
 
     Attributes:
         announce: Sent in Established before the row.
+        mark: Sent behind the row when the session was kept: where this arrives, the row was read.
     """
 
     source: str
@@ -34,6 +35,7 @@ class Job(msgspec.Struct):
     opening: bytes
     announce: bytes
     octets: bytes
+    mark: bytes
 
 
 class Heard(msgspec.Struct):
@@ -55,6 +57,7 @@ class Peer:
             async with asyncio.timeout(SECONDS_MAX):
                 while not await self._greeted():  # noqa: ASYNC110 - nothing tells when it is ready
                     await asyncio.sleep(RETRY_SECONDS)
+            async with asyncio.timeout(SECONDS_MAX):
                 end = await self._talk()
         except TimeoutError:
             end = "silent"
@@ -63,6 +66,7 @@ class Peer:
         except DecodeError as error:
             end = f"unreadable: {error.message}"
         if end == "up":
+            self.writer.write(self.job.mark)
             self.rest = asyncio.create_task(self.stay())
         return Heard(end, self.said)
 

@@ -156,7 +156,7 @@ class Gobgp(Router):
 
 
 def _path(entry: dict[str, Any]) -> RoutePath:
-    by_type = {attribute["type"]: attribute for attribute in entry.get("attrs", [])}
+    by_type = {attribute["type"]: attribute for attribute in entry.get("attrs") or []}
     next_hop = by_type.get(3, {}).get("nexthop") or by_type.get(14, {}).get("nexthop", "")
     peer = entry.get("neighbor-ip", "")
     return RoutePath(
