@@ -26,6 +26,7 @@ from clarion.decide.plan import Plan
 from clarion.decide.snapshot import Snapshot
 from clarion.edge.kubeclient import ApiError, KubeClient, NotFoundError, Selection
 from clarion.model.core import ConfigMap, CustomResourceDefinition, Lease
+from clarion.model.kinds import KINDS
 from clarion.model.meta import ObjectKey, ObjectMeta
 from clarion.model.metallb import GROUP, ServiceL2Status
 from clarion.proto.kube.wire import decode_page
@@ -89,9 +90,10 @@ class _Reader:
         )
 
     async def definitions(self) -> tuple[CustomResourceDefinition, ...]:
-        """Those of our group."""
+        """Those of the groups of our kinds."""
         found = await self._client.list_all(CustomResourceDefinition)
-        return tuple(item for item in found if item.spec.group == GROUP)
+        groups = {kind.group for kind in KINDS if kind.custom}
+        return tuple(item for item in found if item.spec.group in groups)
 
     async def webhooks(self) -> tuple[WebhookFacts, ...]:
         """Webhooks that are asked about our kinds or about services, and the conversion of ours."""

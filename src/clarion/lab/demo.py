@@ -206,12 +206,13 @@ class Demo:
         self.add("weights", "FRR's kernel", texts[0], texts[1], agreed)
         outages.wait_bfd(lab, *lab.nodes)
         address = next(ip for ip in lab.addresses()[case.services[0]] if ":" not in ip)
-        seen = outages.pull_cable(lab, LOST)
-        self.add("BFD", f"{LOST}: cable pulled", "FRR drops its routes", *seen)
         seen = outages.restart_speaker(lab, LOST, address)
         self.add("graceful restart", f"{LOST}: kill -9", "FRR keeps its routes", *seen)
         seen = outages.drain(lab, LOST, address)
         self.add("drain", f"{LOST}: cordoned", "FRR prefers the others", *seen)
+        # Last: a node that was away is not ready for a moment, and flows are spread anew then.
+        seen = outages.pull_cable(lab, LOST)
+        self.add("BFD", f"{LOST}: cable pulled", "FRR drops its routes", *seen)
 
     def _said_so(self) -> None:
         """The chosen node lacks the interface: an event on the service says so."""

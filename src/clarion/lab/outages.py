@@ -58,7 +58,6 @@ def pull_cable(lab: StandardLab, node: str) -> Seen:
     wait_until(
         lambda: nodes_with_routes(lab) == before, CHANGE_SECONDS, f"{node} is announced again"
     )
-    wait_bfd(lab, node)
     text = f"FRR drops its routes after {seconds:.2f} s (the hold time is {hold} s)"
     alone = left == before - {node}
     return Seen(text, alone and seconds < hold and [row["status"] for row in down] == ["down"])

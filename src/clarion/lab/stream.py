@@ -16,7 +16,7 @@ import msgspec
 from clarion.lab.netns import Namespace
 from clarion.lab.process import CLOCK, LabError, wait_until
 
-PACE_SECONDS = 0.01
+PACE_SECONDS = 0.0125
 PATIENCE_SECONDS = 3.0
 UNDER_WAY = "under way"
 ANSWER = re.compile(rb"HTTP/1.1 200 .*\r\n\r\nserved by (\S+)", re.DOTALL)
