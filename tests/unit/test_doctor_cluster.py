@@ -127,6 +127,12 @@ CASES = [
     ("definitions", facts(definitions=DEFINITIONS[1:]), "failed", "bfdprofiles.metallb.io"),
     (
         "definitions",
+        facts(definitions=tuple(item for item in DEFINITIONS if "bgpsessions" not in item.name)),
+        "warning",
+        "bgpsessions.clarion.metallb.io is not served as v1beta1",
+    ),
+    (
+        "definitions",
         facts(definitions=served("bgppeers.metallb.io", served=False)),
         "failed",
         "bgppeers.metallb.io is not served as v1beta2",
