@@ -221,7 +221,7 @@ def test_a_helper_uses_a_route_through_every_restart(
     assert world.joined.right.status().prefixes_received == len(world.wanted)
 
 
-@gate
+@settings(gate, max_examples=80)  # what comes before the end is the matter of the other test
 @given(st.lists(works, max_size=6), st.booleans())
 def test_a_stop_for_good_or_a_new_start_takes_every_route_with_it(
     history: list[tuple[str, Any]], reboot: bool

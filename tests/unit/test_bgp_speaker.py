@@ -124,13 +124,12 @@ def test_two_speakers_meet_by_listener_and_dialler_and_part_with_words() -> None
 def test_a_peer_that_reads_nothing_costs_a_bound_and_delays_nobody() -> None:
     async def scene() -> None:
         stalled, quick = Peer(), Peer()
+        stalled.listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         running = speaker()
         running.set_peers({"a": peer("a", stalled.port), "b": peer("b", quick.port)})
         await asyncio.gather(stalled.establish(), quick.establish())
-        assert stalled.sock is not None
-        stalled.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         seen = 0
-        for generation in range(1, 41):
+        for generation in range(1, 11):
             running.set_routes("a", routes(20_000, generation))
             running.set_routes("b", routes(100, generation))
             while True:  # every generation arrives at the quick one, whatever the other does
@@ -139,10 +138,10 @@ def test_a_peer_that_reads_nothing_costs_a_bound_and_delays_nobody() -> None:
                 if frame.type is MessageType.UPDATE and b"\xc0\x08\x04" in frame.body:
                     break
             seen += 1
-        assert seen == 40
+        assert seen == 10
         status = running.status()
-        # 40 generations are 1,000 UPDATEs; what the kernel did not take is state, not bytes.
-        assert status["a"].sent.updates < 250
+        # 10 generations are 250 UPDATEs; what the kernel did not take is state, not bytes.
+        assert status["a"].sent.updates < 60
         assert status["a"].prefixes_pending > 0
         assert status["a"].prefixes_pending + status["a"].prefixes_announced <= 40_000
         assert status["b"].prefixes_pending == 0
