@@ -32,6 +32,9 @@ BOTH: tuple[Family, ...] = ("ipv4", "ipv6")
 Configured = Callable[[str, RouterConfig], Router]
 Routers = Callable[..., dict[str, Router]]
 
+PATIENCE = 100
+"""Seconds. OpenBGPD lets nobody in for half a minute after an error, as a lost opening is one."""
+
 
 class Speaker(Told[Report]):
     """The program under test."""
@@ -63,7 +66,10 @@ class Speaker(Told[Report]):
 
     def wait(self, what: str, probe: Callable[[dict[str, SessionStatus]], bool]) -> None:
         wait_until(
-            lambda: probe(self.status), 30, what, seen=lambda: (self.report, self.process.tail())
+            lambda: probe(self.status),
+            PATIENCE,
+            what,
+            seen=lambda: (self.report, self.process.tail()),
         )
 
     def wait_reason(self, reason: str, *names: str) -> None:
