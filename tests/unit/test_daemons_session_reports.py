@@ -70,6 +70,22 @@ def test_a_session_that_frr_has_up() -> None:
     assert seen.sent.keepalives == RECORDED["192.0.2.2"]["messageStats"]["keepalivesSent"]
 
 
+def test_families_that_frr_does_not_send_have_their_reason() -> None:
+    (four, six) = recorded("192.0.2.2").report.families
+    assert (four.family, four.sent, four.reason) == ("ipv4-unicast", True, "")
+    assert (six.family, six.sent) == ("ipv6-unicast", False)
+    assert six.reason == "the peer did not offer this family"
+    alone = msgspec.structs.replace(settled("r", "192.0.2.2"), families=frozenset((4,)))
+    when = Moments(StillClock()).of("r")
+    entry = RECORDED["192.0.2.2"]
+    told = frr_session("n1", alone, entry, {}, when, 1000.0).report
+    assert "dualStackAddressFamily" in told.families[1].reason
+    old = {**entry, "neighborCapabilities": {}}  # a peer from before RFC 4760 takes IPv4
+    told = frr_session("n1", alone, old, {}, when, 1000.0).report
+    assert [row.sent for row in told.families] == [True, False]
+    assert recorded("192.0.2.1").report.families == ()
+
+
 def test_a_session_that_frr_has_down() -> None:
     told = recorded("192.0.2.1").report
     assert (told.state, told.established, told.flaps) == ("Connect", 1, 1)

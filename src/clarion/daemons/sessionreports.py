@@ -218,9 +218,7 @@ def frr_session(
         remote_router_id=_known(entry.get("remoteRouterId")),
         hold_time=entry.get("bgpTimerHoldTimeMsecs") if up else None,
         keepalive_time=entry.get("bgpTimerKeepAliveIntervalMsecs") if up else None,
-        families=tuple(
-            SessionFamily(family=_FAMILIES.get(name, name), sent=True) for name in families if up
-        ),
+        families=_frr_families(peer, entry) if up else (),
         capabilities=_frr_capabilities(entry) if up else None,
         prefixes=SessionPrefixes(
             announced=sum(row.get("sentPrefixCounter", 0) for row in families.values()),
@@ -240,7 +238,7 @@ def _whole(moment: float) -> float:
     return float(round(moment))
 
 
-_FAMILIES = {"ipv4Unicast": "ipv4-unicast", "ipv6Unicast": "ipv6-unicast"}
+_FAMILIES = {4: ("ipv4Unicast", "ipv4-unicast"), 6: ("ipv6Unicast", "ipv6-unicast")}
 _FRR_CAPABILITIES = {
     "4byteAs": "4-octet-asn",
     "routeRefresh": "route-refresh",
@@ -250,6 +248,26 @@ _FRR_CAPABILITIES = {
     "gracefulRestart": "graceful-restart",
     "gracefulRestartCapability": "graceful-restart",
 }
+
+
+def _frr_families(peer: Peer, entry: Mapping[str, Any]) -> tuple[SessionFamily, ...]:
+    """What goes over a session: what was asked for and the other side offered."""
+    offers = entry.get("neighborCapabilities", {}).get("multiprotocolExtensions", {})
+    received = {
+        name
+        for name, ways in offers.items()
+        if isinstance(ways, Mapping) and (ways.get("advertisedAndReceived") or ways.get("received"))
+    }
+    rows = []
+    for version, (key, name) in _FAMILIES.items():
+        why = ""
+        if version not in peer.families:
+            why = "FRR carries that of the peer's address alone without dualStackAddressFamily"
+        # A peer that offers no family at all takes IPv4, as every speaker did once.
+        elif key not in (received or {"ipv4Unicast"}):
+            why = "the peer did not offer this family"
+        rows.append(SessionFamily(family=name, sent=not why, reason=why))
+    return tuple(rows)
 
 
 def _frr_capabilities(entry: Mapping[str, Any]) -> SessionCapabilities:
