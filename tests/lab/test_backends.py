@@ -255,6 +255,7 @@ def test_a_peer_without_an_address_is_found_at_its_interface(bed: Bed) -> None:
 
         bed.wait("two IPv4 routes have a link-local next hop", lambda: len(hops()) == 2, seen=hops)
         bed.wait_metric('metallb_bgp_session_up{peer="direct",vrf="default"} 1.0')
+        assert 'clarion_bgp_neighbor_known_bool{interface="direct"} 1.0' in bed.metrics(NATIVE)
     bed.wait_default()
     assert bed.connections() == before
 

@@ -119,11 +119,15 @@ def test_why_a_session_is_down(bed: Bed) -> None:
     """Each fault has its reason; the router's or the kernel's words are in it."""
     secret = metallb("BGPPeer", "frr", "v1beta2", myASN=NODES_ASN, **PEERS["frr"], **TIMERS)
     secret["spec"]["password"] = "not-the-routers"
+    alone = {"kubernetes.io/hostname": NATIVE}  # two speakers would hear each other
     made = {
-        name: metallb(
-            "BGPPeer", name, "v1beta2", myASN=NODES_ASN, peerASN=64999, peerAddress=at, **TIMERS
+        name: metallb("BGPPeer", name, "v1beta2", myASN=NODES_ASN, peerASN=64999, **at, **TIMERS)
+        for name, at in (
+            ("closed", {"peerAddress": API}),
+            ("nobody", {"peerAddress": NOBODY}),
+            ("absent", {"interface": "absent0"}),
+            ("unheard", {"interface": "eth0", "nodeSelectors": [{"matchLabels": alone}]}),
         )
-        for name, at in (("closed", API), ("nobody", NOBODY))
     }
     wrong_asn = openbgpd_config(nodes_asn=64998)
     native = {
@@ -131,6 +135,8 @@ def test_why_a_session_is_down(bed: Bed) -> None:
         "frr": "session-no-answer",
         "closed": "session-port-closed",
         "nobody": "session-no-route",
+        "absent": "session-no-interface",
+        "unheard": "session-unheard",
     }
     bed.openbgpd.configure(wrong_asn)
     try:
@@ -151,7 +157,7 @@ def test_why_a_session_is_down(bed: Bed) -> None:
             assert "compare myASN, localASN and peerASN" in said
             assert rows(bed)[NATIVE, "closed"]["why not"].startswith("nothing listens there")
             names = {name for _, name in sessions(bed)}
-            assert {"closed", "nobody"} <= names
+            assert made.keys() <= names
             assert "not-the-routers" not in json.dumps(bed.api.items("bgpsessions", "-A"))
     finally:
         bed.openbgpd.configure(openbgpd_config())

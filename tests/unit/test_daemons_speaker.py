@@ -47,7 +47,7 @@ class Recorder:
         self.peers: Mapping[str, Peer] = {}
         self.routes: dict[Prefix, AdvertisedRoute | None] = {}
         self.up: dict[str, str] = {}
-        self.listener = None
+        self.listener = self.neighborhoods = None
         self.refused: tuple[Problem, ...] = ()
 
     def begin(self, *, restarted: bool) -> None:

@@ -65,5 +65,9 @@ class BgpBackend(Protocol):
         """What `/debug/snapshot` shows of the sessions, by peer."""
 
     @property
+    def neighborhoods(self) -> object:
+        """What `/debug/snapshot` shows of the links with unnumbered peers; None: not known here."""
+
+    @property
     def listener(self) -> object:
         """What `/debug/snapshot` shows of the port for peers; None when there is none."""

@@ -34,7 +34,7 @@ from clarion.edge.frr import FrrError, Refusal, Vty
 from clarion.edge.pulse import PulseClient
 from clarion.edge.tasks import OnExit
 from clarion.model.metallb import BFDProfileSpec
-from clarion.model.sessions import BGPSessionStatus, SessionEvent
+from clarion.model.sessions import UNKNOWN, BGPSessionStatus, SessionEvent
 from clarion.proto.bgp.config import State
 from clarion.proto.bgp.session import StateChanged
 from clarion.proto.frr.config import (
@@ -305,7 +305,7 @@ class FrrBackend:
             error = SessionEvent(text=self._failure)
             return {
                 name: BGPSessionStatus(
-                    node=self._node, peer=name, vrf=peer.vrf, state="Unknown", last_error=error
+                    node=self._node, peer=name, vrf=peer.vrf, state=UNKNOWN, last_error=error
                 )
                 for name, peer in sorted((self._peers or {}).items())
             }
@@ -349,6 +349,11 @@ class FrrBackend:
             for key, family in _BFD_COUNTS:
                 if key in counts:
                     yield family.sample(counts[key], *labels)
+
+    @property
+    def neighborhoods(self) -> object:
+        """None: FRR learns who is there."""
+        return None
 
     @property
     def listener(self) -> object:

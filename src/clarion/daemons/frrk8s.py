@@ -315,6 +315,11 @@ class FrrK8s:
             yield from session_samples(report, labels[name])
 
     @property
+    def neighborhoods(self) -> object:
+        """None: FRR learns who is there."""
+        return None
+
+    @property
     def listener(self) -> object:
         """None: FRR listens, not this program."""
         return None

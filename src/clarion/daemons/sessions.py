@@ -3,6 +3,8 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 
+import msgspec
+
 from clarion.base import limits
 from clarion.base.addr import Prefix
 from clarion.daemons.bfd import BfdWatch
@@ -166,7 +168,21 @@ class Sessions:
             if name in labels:
                 yield from session_samples(reports[name], labels[name])
                 yield from message_samples(status.sent, status.received, labels[name])
+        for link in self._speaker.neighborhoods().values():
+            yield metrics.RA_NEIGHBOR.sample(link.neighbor is not None, link.interface)
+            yield metrics.RA_SENT.sample(link.sent, link.interface)
+            yield metrics.RA_HEARD.sample(link.heard, link.interface)
+            yield metrics.RA_REFUSED.sample(link.refused, link.interface)
+            yield metrics.RA_STRANGERS.sample(link.strangers, link.interface)
         yield from self._bfd.samples()
+
+    @property
+    def neighborhoods(self) -> object:
+        """What `/debug/snapshot` shows of the links with unnumbered peers, by interface."""
+        return {
+            name: {**msgspec.structs.asdict(link), "neighbor": str(link.neighbor or "")}
+            for name, link in self._speaker.neighborhoods().items()
+        }
 
     @property
     def listener(self) -> object:

@@ -517,6 +517,7 @@ class Speaker:
             },
             "sessions": self._sessions.shown(),
             "listener": self._sessions.listener,
+            "neighborhoods": self._sessions.neighborhoods,
             "interfaces": self._pulse.interfaces,
             "followed": self._informers.health,
         }

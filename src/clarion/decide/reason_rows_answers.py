@@ -159,6 +159,12 @@ SESSIONS = (
         "The session was configured, or the speaker started, a moment ago.",
     ),
     no(
+        "session-unknown",
+        "how it stands is not known: {error}",
+        "FRR, which has the session, does not answer the speaker.",
+        "see whether FRR runs beside the speaker",
+    ),
+    no(
         "session-port-closed",
         "nothing listens there: {error}",
         "The router answers that the port is closed: BGP does not run there, or not for this node.",
@@ -170,6 +176,19 @@ SESSIONS = (
         "The node has no route to the address, or the link is down.",
         "check cabling, addresses and routes of the node; set ebgpMultiHop for a router that is "
         "further away",
+    ),
+    no(
+        "session-unheard",
+        "nobody is known at the other end of its interface: {error}",
+        "An unnumbered peer is found by its Router Advertisements, and none was heard.",
+        "let the router send them: FRR does so on an interface with an unnumbered neighbor, others "
+        "need a word; /debug/snapshot of the speaker counts what it sent, heard and refused",
+    ),
+    no(
+        "session-no-interface",
+        "its interface cannot be used: {error}",
+        "The interface is missing or down on this node, or has no IPv6 link-local address.",
+        "plug it in and set it up; see that IPv6 is not switched off for it",
     ),
     no(
         "session-no-answer",

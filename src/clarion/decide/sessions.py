@@ -6,9 +6,15 @@ Words come from our own machine, from routers' NOTIFICATIONs and from FRR; one t
 from typing import Final
 
 from clarion.decide.reasons import Reason, reason
-from clarion.model.sessions import BGPSessionStatus
+from clarion.model.sessions import UNKNOWN, BGPSessionStatus
 
 _SIGNS: Final = (
+    ("router advertisement of the peer", "session-unheard"),
+    ("waiting for peer ipv6 lla", "session-unheard"),
+    ("no such interface", "session-no-interface"),
+    ("interface is down", "session-no-interface"),
+    ("interface down", "session-no-interface"),
+    ("no ipv6 link-local address", "session-no-interface"),
     ("bad peer as", "session-wrong-asn"),
     ("bad bgp identifier", "session-same-id"),
     ("unacceptable hold time", "session-hold-refused"),
@@ -38,6 +44,8 @@ def why_down(report: BGPSessionStatus) -> Reason | None:
     if report.up or not report.state:
         return None
     error = report.last_error.text if report.last_error else ""
+    if report.state == UNKNOWN:
+        return reason("session-unknown", error=error)
     if not error:
         return reason("session-begins", state=report.state)
     words = error.lower()

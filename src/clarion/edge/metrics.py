@@ -240,6 +240,31 @@ BGP_NEAR_LIMIT = _gauge(
     "peer",
     "vrf",
 )
+RA_NEIGHBOR = _gauge(
+    "clarion_bgp_neighbor_known_bool",
+    "1 if it is known who is at the other end of an interface with unnumbered peers.",
+    "interface",
+)
+RA_SENT = _counter(
+    "clarion_bgp_router_advertisements_sent_total",
+    "Router Advertisements and Solicitations sent for unnumbered peers.",
+    "interface",
+)
+RA_HEARD = _counter(
+    "clarion_bgp_router_advertisements_heard_total",
+    "Valid Router Advertisements and Solicitations that arrived.",
+    "interface",
+)
+RA_REFUSED = _counter(
+    "clarion_bgp_router_advertisements_refused_total",
+    "Those that were malformed or came from beyond the link (RFC 4861 §6.1).",
+    "interface",
+)
+RA_STRANGERS = _counter(
+    "clarion_bgp_router_advertisements_strangers_total",
+    "Advertisements of further routers on a link that should have one other end.",
+    "interface",
+)
 FRR_ANSWERS = _gauge("clarion_frr_answers_bool", "1 if FRR answers (back end frr).")
 FRR_REFUSED = _gauge("clarion_frr_refused_objects", "Objects of which FRR refused something.")
 EVENTS_DROPPED = _counter("clarion_events_dropped_total", "Events not written to the API.")

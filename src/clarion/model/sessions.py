@@ -89,6 +89,8 @@ class BGPSessionStatus(Model, frozen=True, kw_only=True, gc=False):
 
 
 ESTABLISHED = "Established"
+UNKNOWN = "Unknown"
+"""The state when who has the session does not tell it."""
 
 
 class BGPSession(KubeObject, frozen=True, kw_only=True, gc=False):
