@@ -259,7 +259,8 @@ def _definitions(facts: ClusterFacts) -> Judgement:
     if isinstance(facts.definitions, Unread):
         return facts.definitions.skipped
     known = {item.name: item for item in facts.definitions}
-    faults, notes = [], []
+    faults: list[str] = []
+    notes: list[str] = []
     for kind in (row for row in KINDS if row.custom):
         name = f"{kind.plural}.{kind.group}"
         versions = {row.name: row for row in known[name].spec.versions} if name in known else {}
