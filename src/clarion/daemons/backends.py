@@ -13,6 +13,35 @@ from clarion.model.metallb import BFDProfileSpec
 from clarion.model.sessions import BGPSessionStatus
 
 
+class Asked:
+    """What was decided so far, for a back end that puts the whole of it in force.
+
+    Attributes:
+        peers: By name; None before they are known.
+        profiles: All BFD profiles, by name.
+        routes: Peer -> what it is to be told.
+    """
+
+    def __init__(self) -> None:
+        self.peers: dict[str, Peer] | None = None
+        self.profiles: dict[str, BFDProfileSpec] = {}
+        self.routes: dict[str, dict[Prefix, AdvertisedRoute]] = {}
+
+    def set_peers(self, peers: Mapping[str, Peer], profiles: Mapping[str, BFDProfileSpec]) -> None:
+        """Make these the peers; those that stay keep their routes."""
+        self.peers, self.profiles = dict(peers), dict(profiles)
+        self.routes = {name: self.routes.get(name, {}) for name in peers}
+
+    def change_routes(self, peer: str, changes: Mapping[Prefix, AdvertisedRoute | None]) -> None:
+        """Change what a peer is to be told; None withdraws."""
+        routes = self.routes[peer]
+        for prefix, route in changes.items():
+            if route is None:
+                routes.pop(prefix, None)
+            else:
+                routes[prefix] = route
+
+
 class BgpBackend(Protocol):
     """Takes what was decided, and tells what became of it. One task calls it; nothing blocks.
 

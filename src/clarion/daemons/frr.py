@@ -14,6 +14,7 @@ import msgspec
 
 from clarion.base import limits
 from clarion.base.addr import Prefix
+from clarion.daemons.backends import Asked
 from clarion.daemons.notices import SessionNotices
 from clarion.daemons.runtime import Runtime
 from clarion.daemons.sessionreports import FrrSession, Moments, frr_session
@@ -96,9 +97,7 @@ class FrrBackend:
         self._folder = folder
         self._notices = notices
         self._changed = on_change
-        self._peers: dict[str, Peer] | None = None
-        self._profiles: Mapping[str, BFDProfileSpec] = {}
-        self._routes: dict[str, dict[Prefix, AdvertisedRoute]] = {}
+        self._asked = Asked()
         self._seen: dict[str, FrrSession] = {}
         self._paths: dict[str, tuple[Mapping[str, Any], Mapping[str, Any]]] = {}
         self._problems: tuple[Problem, ...] = ()
@@ -116,8 +115,7 @@ class FrrBackend:
 
     def set_peers(self, peers: Mapping[str, Peer], profiles: Mapping[str, BFDProfileSpec]) -> None:
         """Make these the peers; sessions that are not concerned go on."""
-        self._peers, self._profiles = dict(peers), dict(profiles)
-        self._routes = {name: self._routes.get(name, {}) for name in peers}
+        self._asked.set_peers(peers, profiles)
         self._notices.keep(set(peers))
         self._moments.keep(peers)
         self._log.info("peers in force", peers=sorted(peers))
@@ -125,12 +123,7 @@ class FrrBackend:
 
     def change_routes(self, peer: str, changes: Mapping[Prefix, AdvertisedRoute | None]) -> None:
         """Tell a peer what changed; None withdraws."""
-        routes = self._routes.setdefault(peer, {})
-        for prefix, route in changes.items():
-            if route is None:
-                routes.pop(prefix, None)
-            else:
-                routes[prefix] = route
+        self._asked.change_routes(peer, changes)
         self._mark()
 
     def _mark(self) -> None:
@@ -151,8 +144,8 @@ class FrrBackend:
                     await self._wake.wait()
                     await asyncio.sleep(limits.FRR_GATHER_SECONDS)
             self._wake.clear()
-            if self._peers is not None:
-                await self._tend(self._peers)
+            if self._asked.peers is not None:
+                await self._tend(self._asked.peers)
 
     async def _tend(self, peers: dict[str, Peer]) -> None:
         """Bring FRR up to date if it is not, and look at the sessions."""
@@ -177,7 +170,7 @@ class FrrBackend:
     async def _apply(self, peers: dict[str, Peer]) -> None:
         lacking = {name: unfit(peer) for name, peer in peers.items()}
         fit = {name: peer for name, peer in peers.items() if not lacking[name]}
-        config = frr_config(fit, self._profiles, self._routes)
+        config = frr_config(fit, self._asked.profiles, self._asked.routes)
         async with Vty(self._folder, "zebra") as zebra:
             running = (await zebra.running()).splitlines()
             # Since FRR 10 zebra refuses these lines: they are its default there.
@@ -307,7 +300,7 @@ class FrrBackend:
                 name: BGPSessionStatus(
                     node=self._node, peer=name, vrf=peer.vrf, state=UNKNOWN, last_error=error
                 )
-                for name, peer in sorted((self._peers or {}).items())
+                for name, peer in sorted((self._asked.peers or {}).items())
             }
         return {
             name: self._with_pending(name, seen.report) for name, seen in sorted(self._seen.items())
@@ -315,10 +308,10 @@ class FrrBackend:
 
     def _with_pending(self, name: str, report: BGPSessionStatus) -> BGPSessionStatus:
         """FRR tells what it sent; what it is to send is known here."""
-        counts, peer = report.prefixes, (self._peers or {}).get(name)
+        counts, peer = report.prefixes, (self._asked.peers or {}).get(name)
         if counts is None or peer is None:
             return report
-        told = sum(prefix.version in peer.families for prefix in self._routes.get(name, ()))
+        told = sum(prefix.version in peer.families for prefix in self._asked.routes.get(name, ()))
         counts = msgspec.structs.replace(counts, pending=max(0, told - (counts.announced or 0)))
         return msgspec.structs.replace(report, prefixes=counts)
 
@@ -327,7 +320,7 @@ class FrrBackend:
         yield metrics.FRR_ANSWERS.sample(not self._failure)
         yield metrics.FRR_REFUSED.sample(len({item.object for item in self._problems}))
         reports = self.states()
-        for name, labels in session_labels(self._peers or {}).items():
+        for name, labels in session_labels(self._asked.peers or {}).items():
             seen = self._seen.get(name)
             if seen is None:
                 yield metrics.BGP_SESSION_UP.sample(0, *labels)

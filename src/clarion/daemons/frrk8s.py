@@ -13,6 +13,7 @@ from functools import partial
 
 from clarion.base import limits
 from clarion.base.addr import Prefix
+from clarion.daemons.backends import Asked
 from clarion.daemons.notices import SessionNotices
 from clarion.daemons.runtime import Runtime
 from clarion.daemons.sessionsamples import peer_label, session_labels, session_samples
@@ -85,9 +86,7 @@ class FrrK8s:
         self._notices = notices
         self._before: dict[str, State] = {}
         self._changed = on_change
-        self._peers: Mapping[str, Peer] | None = None
-        self._profiles: Mapping[str, BFDProfileSpec] = {}
-        self._routes: dict[str, dict[Prefix, AdvertisedRoute]] = {}
+        self._asked = Asked()
         self._wake = asyncio.Event()
         self._wanted: FRRConfigurationSpec | None = None
         self._stood = False  # what is wanted was in force
@@ -128,8 +127,7 @@ class FrrK8s:
 
     def set_peers(self, peers: Mapping[str, Peer], profiles: Mapping[str, BFDProfileSpec]) -> None:
         """Make these the peers, by name; without any the object goes."""
-        self._peers, self._profiles = dict(peers), dict(profiles)
-        self._routes = {name: self._routes.get(name, {}) for name in peers}
+        self._asked.set_peers(peers, profiles)
         self._log.info("peers in force", peers=sorted(peers))
         self._notices.keep(set(peers))
         self._tell()
@@ -138,12 +136,7 @@ class FrrK8s:
 
     def change_routes(self, peer: str, changes: Mapping[Prefix, AdvertisedRoute | None]) -> None:
         """Tell a peer what changed; None withdraws."""
-        routes = self._routes[peer]
-        for prefix, route in changes.items():
-            if route is None:
-                routes.pop(prefix, None)
-            else:
-                routes[prefix] = route
+        self._asked.change_routes(peer, changes)
         self._wake.set()
 
     async def stop(self, *, keep_routes: bool) -> None:
@@ -159,8 +152,8 @@ class FrrK8s:
                     await self._wake.wait()
             await asyncio.sleep(limits.FRRK8S_COALESCE_SECONDS)
             self._wake.clear()
-            if self._peers is not None:
-                self._reconcile(self._peers)
+            if self._asked.peers is not None:
+                self._reconcile(self._asked.peers)
 
     def _reconcile(self, peers: Mapping[str, Peer]) -> None:
         """Want the write that is needed, if one is."""
@@ -169,8 +162,8 @@ class FrrK8s:
             wanted = build_spec(
                 self._hostname or self._node.name,
                 peers,
-                self._routes,
-                self._profiles,
+                self._asked.routes,
+                self._asked.profiles,
                 self._secrets,
             )
         known = self._own.store.get(self._key)
@@ -263,7 +256,7 @@ class FrrK8s:
         if before != now and isinstance(item, BGPSessionState):
             peer, vrf = item.status.peer, item.status.vrf
             self._log.info("session", peer=peer, vrf=vrf, state=now or "unknown", before=before)
-        if self._peers is not None:
+        if self._asked.peers is not None:
             self._tell()
             self._changed()
 
@@ -288,7 +281,7 @@ class FrrK8s:
             yield f"FRRConfiguration not read yet; {remedies.get(health.trouble, 'waiting')}"
         if self._refusal:
             yield f"FRRConfiguration {self._key} cannot be written: {self._refusal}"
-        if self._peers and not self._hostname:
+        if self._asked.peers and not self._hostname:
             yield f"node {self._node} has no label {LABEL_HOSTNAME}: frr-k8s cannot be told of it"
 
     # What others see.
@@ -296,7 +289,7 @@ class FrrK8s:
     def _sessions(self) -> dict[str, BGPSessionStateStatus]:
         """Peer -> how its session stands, where that is known."""
         return session_states(
-            self._peers or {}, (item.status for item in self._told.store.values())
+            self._asked.peers or {}, (item.status for item in self._told.store.values())
         )
 
     def problems(self) -> Sequence[Problem]:
@@ -305,12 +298,12 @@ class FrrK8s:
 
     def states(self) -> dict[str, BGPSessionStatus]:
         """Peer -> how its session stands; peers of which frr-k8s is silent are left out."""
-        peers = self._peers or {}
+        peers = self._asked.peers or {}
         return {name: session_report(peers[name], item) for name, item in self._sessions().items()}
 
     def samples(self) -> Iterable[metrics.Sample]:
         """Whether sessions are up; the other metrics of sessions are frr-k8s' own."""
-        labels = session_labels(self._peers or {})
+        labels = session_labels(self._asked.peers or {})
         for name, report in self.states().items():
             yield from session_samples(report, labels[name])
 
@@ -333,10 +326,10 @@ class FrrK8s:
                 "peer": peer_label(peer),
                 "state": sessions.get(name, _SILENT).bgp_status,
                 "bfd": sessions.get(name, _SILENT).bfd_status,
-                "prefixes": len(self._routes[name]),
+                "prefixes": len(self._asked.routes[name]),
                 "configuration": str(self._key),
                 "inForce": known is not None and known.spec == self._wanted,
                 "trouble": self._refusal,
             }
-            for name, peer in sorted((self._peers or {}).items())
+            for name, peer in sorted((self._asked.peers or {}).items())
         }
