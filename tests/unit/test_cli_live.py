@@ -87,26 +87,28 @@ def resting_pool() -> IPAddressPool:
     return pool
 
 
-WORLD: list[KubeObject] = [
-    b.node("n1"),
-    b.node("n2"),
-    b.pool("p", "192.0.2.0/30"),
-    resting_pool(),
-    b.l2_advertisement("l2", pools=["p"], nodes=["!no-l2"]),
-    b.bgp_advertisement("bgp", pools=["p"]),
-    b.peer("r"),
-    *(b.endpoints(key.name, "n1", "n2") for key in (HAS, ASKS)),
-    speaker("n1", 0.0),
-    speaker("n2", 0.0),
-    lease(CONTROLLER_LEASE, 0.0, 3600),
-    report("n1"),
-    report("n2"),
-]
+def world() -> list[KubeObject]:
+    """A cluster as it is now: leases and rests tell of moments."""
+    return [
+        b.node("n1"),
+        b.node("n2"),
+        b.pool("p", "192.0.2.0/30"),
+        resting_pool(),
+        b.l2_advertisement("l2", pools=["p"], nodes=["!no-l2"]),
+        b.bgp_advertisement("bgp", pools=["p"]),
+        b.peer("r"),
+        *(b.endpoints(key.name, "n1", "n2") for key in (HAS, ASKS)),
+        speaker("n1", 0.0),
+        speaker("n2", 0.0),
+        lease(CONTROLLER_LEASE, 0.0, 3600),
+        report("n1"),
+        report("n2"),
+    ]
 
 
 async def write(kubeconfig: Path) -> None:
     async with KubeClient(find_config(str(kubeconfig), SystemClock())) as client:
-        for obj in WORLD:
+        for obj in world():
             await client.create(obj)
         for key in (HAS, ASKS):
             await client.create(b.service(key.name, cluster_ips=()))

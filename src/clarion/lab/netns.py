@@ -24,12 +24,15 @@ PREFIX = "clarion"
 NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
 IFNAME_MAX = 15
 
-# Quiet, predictable hosts: no duplicate address detection, no redirects, no reverse-path refusals.
+# Quiet, predictable hosts: no duplicate address detection, no addresses made of what a router
+# advertises, no redirects, no reverse-path refusals.
 HOST_SYSCTLS = (
     "net.ipv6.conf.all.disable_ipv6=0",
     "net.ipv6.conf.default.disable_ipv6=0",
     "net.ipv6.conf.all.accept_dad=0",
     "net.ipv6.conf.default.accept_dad=0",
+    "net.ipv6.conf.all.autoconf=0",
+    "net.ipv6.conf.default.autoconf=0",
     "net.ipv6.conf.all.router_solicitations=0",
     "net.ipv6.conf.default.router_solicitations=0",
     "net.ipv4.conf.all.rp_filter=0",
