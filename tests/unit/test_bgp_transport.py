@@ -35,11 +35,9 @@ def sockets() -> set[str]:
 def unsent_bytes(local_port: int) -> int:
     """What the kernel holds for a connection of ours beyond what the other end's window took."""
     for entry in Path("/proc/self/fd").iterdir():
-        try:
-            sock = socket.socket(fileno=os.dup(int(entry.name)))
-        except OSError:  # the folder itself, or no socket
+        if not entry.is_socket():
             continue
-        with sock:
+        with socket.socket(fileno=os.dup(int(entry.name))) as sock:
             if sock.family != socket.AF_INET or sock.type != socket.SOCK_STREAM:
                 continue
             if sock.getsockname()[1] == local_port:

@@ -9,9 +9,13 @@ started the program ends, and tests start some from worker threads.)
 import subprocess
 import sys
 from collections.abc import Iterable
+from itertools import takewhile
 from typing import Self
 
 from clarion.lab.process import Process, end_pid
+
+END = "end\n"
+"""Said at an orderly end, so that nobody who holds a copy of the pipe keeps the keeper waiting."""
 
 
 class Keeper:
@@ -31,7 +35,7 @@ class Keeper:
 
     def __exit__(self, *error: object) -> None:
         if self._process is not None:
-            self._process.communicate()
+            self._process.communicate(END)
             self._process = None
 
     def hold(self, program: Process) -> None:
@@ -44,7 +48,8 @@ class Keeper:
 
 def keep(lines: Iterable[str]) -> None:
     """Read what there is to end until the run is gone; end the last started first."""
-    held = [tuple(map(int, line.split())) for line in lines if line.endswith("\n")]
+    whole = (line for line in takewhile(END.__ne__, lines) if line.endswith("\n"))
+    held = [tuple(map(int, line.split())) for line in whole]
     for pid, ticks in reversed(held):
         end_pid(pid, ticks)
 
