@@ -1,6 +1,5 @@
 """FRR in a namespace: a pathspace per router, daemons in the foreground with ids that we hold."""
 
-import json
 import os
 import pwd
 import re
@@ -222,11 +221,11 @@ class Frr(Router):
         """A `show ... json` command, decoded."""
         text = self.vtysh(command, check=check)
         try:
-            return json.loads(text)
-        except ValueError as error:
-            if not check:
-                return None
-            raise LabError(f"{self.name}: {command}: {text[:500]}") from error
+            return self.decoded(command, text)
+        except LabError:
+            if check:
+                raise
+            return None
 
     def configure(self, config: RouterConfig) -> None:
         """Drop the running BGP instance and load another one, daemons untouched."""

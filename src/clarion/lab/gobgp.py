@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from clarion.lab.process import LabError, wait_until
+from clarion.lab.process import wait_until
 from clarion.lab.routerbase import (
     Neighbor,
     NeighborState,
@@ -117,17 +117,7 @@ class Gobgp(Router):
 
     def query(self, *words: str) -> Any:
         """A gobgp command with JSON output, decoded."""
-        text = self.gobgp(*words, "-j")
-        try:
-            return json.loads(text or "null")
-        except ValueError as error:
-            raise LabError(f"{self.name}: gobgp {' '.join(words)}: {text[:300]}") from error
-
-    def configure(self, config: RouterConfig) -> None:
-        """Another configuration, by a restart."""
-        self.stop()
-        self.config = config
-        self.start()
+        return self.decoded(f"gobgp {' '.join(words)}", self.gobgp(*words, "-j") or "null")
 
     def raw_routes(self, version: Version) -> Any:
         """`gobgp global rib -j`."""

@@ -74,7 +74,8 @@ class Openbgpd(Router):
     """OpenBGPD: a parent and three children that share the work, one process group.
 
     It takes a keepalive of a third of the hold time, and decides itself when to connect again: 30 s
-    after an error at first, later less often. Who connects to it is served before.
+    after an error at first, later less often. Who connects to it is served before. It is configured
+    by a restart, as a reload keeps old keys and waits.
     """
 
     kind = "openbgpd"
@@ -115,17 +116,7 @@ class Openbgpd(Router):
 
     def query(self, *words: str) -> Any:
         """A `show` command of bgpctl, decoded."""
-        text = self.bgpctl(*words)
-        try:
-            return json.loads(text or "{}")
-        except ValueError as error:
-            raise LabError(f"{self.name}: bgpctl {' '.join(words)}: {text[:300]}") from error
-
-    def configure(self, config: RouterConfig) -> None:
-        """Another configuration, by a restart: a reload keeps old keys and waits."""
-        self.stop()
-        self.config = config
-        self.start()
+        return self.decoded(f"bgpctl {' '.join(words)}", self.bgpctl(*words) or "{}")
 
     def raw_routes(self, version: Version) -> Any:
         """`bgpctl -j show rib detail`."""

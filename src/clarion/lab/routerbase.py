@@ -1,6 +1,7 @@
 """What the lab's routers have in common: one configuration, one view of routes and neighbours."""
 
 import ipaddress
+import json
 import re
 import signal
 from abc import ABC, abstractmethod
@@ -165,9 +166,22 @@ class Router(ABC):
     def start(self) -> None:
         """Write the configuration, start the daemons and wait until they answer."""
 
-    @abstractmethod
     def configure(self, config: RouterConfig) -> None:
-        """Replace the configuration of the running router."""
+        """Replace the configuration: by a restart, unless a make of router can do it running."""
+        self.stop()
+        self.config = config
+        self.start()
+
+    def decoded(self, command: str, text: str) -> Any:
+        """What a command printed, which should be JSON.
+
+        Raises:
+            LabError: it is not.
+        """
+        try:
+            return json.loads(text)
+        except ValueError as error:
+            raise LabError(f"{self.name}: {command}: {text[:500]}") from error
 
     @abstractmethod
     def raw_routes(self, version: Version) -> Any:
